@@ -1,0 +1,6 @@
+//! RDMA for C storage servers: the modules, nothing else.
+//!
+//! The public interface is the C header `include/rdmacm_gluster.h`; the Rust items are public only for the
+//! project's own tests, benches and fuzz targets.
+
+pub mod error;
