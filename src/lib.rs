@@ -4,3 +4,4 @@
 //! project's own tests, benches and fuzz targets.
 
 pub mod error;
+pub mod wire;
