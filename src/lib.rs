@@ -3,5 +3,6 @@
 //! The public interface is the C header `include/rdmacm_gluster.h`; the Rust items are public only for the
 //! project's own tests, benches and fuzz targets.
 
+pub mod cm;
 pub mod error;
 pub mod wire;
