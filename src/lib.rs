@@ -5,4 +5,6 @@
 
 pub mod cm;
 pub mod error;
+pub mod memory;
 pub mod wire;
+pub mod work;
