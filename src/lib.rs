@@ -5,6 +5,7 @@
 
 pub mod cm;
 pub mod error;
+pub mod iwarp;
 pub mod memory;
 pub mod wire;
 pub mod work;
