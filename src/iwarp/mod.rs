@@ -1,3 +1,4 @@
 //! The provider over TCP: a complete iWARP (MPA, DDP, RDMAP) in user space.
 
 pub mod handshake;
+pub mod qp;

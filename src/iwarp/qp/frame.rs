@@ -1,0 +1,92 @@
+//! FPDUs in the gather: header, payload, pad and CRC.
+
+use super::gather::Gather;
+use crate::wire::ddp::{self, Header, Tagged, Untagged};
+use crate::wire::rdmap::Opcode as Rdmap;
+use crate::wire::{crc, mpa};
+use crate::work::{Opcode, Payload, SendWr, flags};
+
+/// The header of a tagged segment.
+pub(super) fn tagged(opcode: Rdmap, stag: u32, offset: u64, last: bool) -> Header {
+    Header::Tagged(Tagged { control: opcode.control(last), stag, offset })
+}
+
+/// The header of an untagged segment.
+pub(super) fn untagged(
+    opcode: Rdmap,
+    invalidate_stag: u32,
+    queue: u32,
+    msn: u32,
+    offset: u32,
+    last: bool,
+) -> Header {
+    Header::Untagged(Untagged { control: opcode.control(last), invalidate_stag, queue, msn, offset })
+}
+
+/// Stages the length field and the header.
+pub(super) fn begin_frame(gather: &mut Gather, header: &Header, payload: usize) {
+    let ulpdu = (header.len() + payload) as u16;
+    let octets = gather.stage(mpa::LENGTH_FIELD + header.len());
+    if let Some((length, rest)) = octets.split_first_chunk_mut::<2>() {
+        *length = ulpdu.to_be_bytes();
+        header.emit(rest);
+    }
+}
+
+/// Stages pad and CRC. With CRC the whole frame has been staged, so that what is sent is what was summed.
+pub(super) fn end_frame(gather: &mut Gather, ulpdu: usize, with_crc: bool) {
+    let pad = mpa::pad(ulpdu);
+    gather.stage(pad).fill(0);
+    let sum = if with_crc { crc::crc32c(gather.staged_tail(mpa::LENGTH_FIELD + ulpdu + pad)) } else { 0 };
+    gather.stage(mpa::CRC_FIELD).copy_from_slice(&sum.to_le_bytes());
+    gather.end_frame();
+}
+
+/// The header of a segment of a work request's payload, `offset` octets into it.
+pub(super) fn body_header(wr: &SendWr, offset: u64, msn: u32, last: bool) -> Header {
+    let solicited = wr.flags & flags::SOLICITED != 0;
+    let opcode = match (wr.opcode, solicited) {
+        (Opcode::Write | Opcode::WriteImm, _) => {
+            return tagged(Rdmap::Write, wr.remote_key, wr.remote_addr.wrapping_add(offset), last);
+        }
+        (Opcode::SendInvalidate, false) => Rdmap::SendInvalidate,
+        (Opcode::SendInvalidate, true) => Rdmap::SendSolicitedInvalidate,
+        (_, false) => Rdmap::Send,
+        (_, true) => Rdmap::SendSolicited,
+    };
+    let invalidate = if wr.opcode == Opcode::SendInvalidate { wr.invalidate_key } else { 0 };
+    untagged(opcode, invalidate, ddp::QN_SEND, msn, offset as u32, last)
+}
+
+/// Copies or refers to the next `chunk` octets of a payload and moves the cursor behind them.
+pub(super) fn put_payload(
+    gather: &mut Gather,
+    payload: &Payload,
+    (sge, within): (&mut usize, &mut usize),
+    chunk: usize,
+    copied: bool,
+) {
+    let sges = match payload {
+        Payload::Inline(octets) => {
+            let rest = octets.get(*within..*within + chunk).unwrap_or_default();
+            gather.stage(rest.len()).copy_from_slice(rest);
+            *within += chunk;
+            return;
+        }
+        Payload::Sges(sges) => sges,
+    };
+    let mut left = chunk;
+    while let Some(element) = sges.get(*sge).filter(|_| left > 0) {
+        let count = left.min(element.len() - *within);
+        if copied {
+            element.read(*within, gather.stage(count));
+        } else {
+            gather.refer(element.ptr().wrapping_add(*within).cast_const(), count);
+        }
+        left -= count;
+        *within += count;
+        if *within == element.len() {
+            (*sge, *within) = (*sge + 1, 0);
+        }
+    }
+}
