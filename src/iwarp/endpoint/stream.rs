@@ -1,0 +1,287 @@
+//! The stream: posting, sending, receiving, and the timers that belong to it.
+
+use std::io;
+use std::time::Instant;
+
+use super::super::qp::{Direct, Stop};
+use super::super::socket::Socket;
+use super::super::stall::Verdict;
+use super::{Endpoint, HOLD_STEP, Phase, Progress, established};
+use crate::cm::Event;
+use crate::error::{Error, Reason, Result, Stage};
+use crate::work::{RecvWr, SendWr};
+
+/// Gathers sent before other connections get their turn.
+const BURST: usize = 8;
+/// Octets read before other connections get their turn.
+const READ_BUDGET: usize = 1 << 20;
+/// Octets read behind a segment that is placed directly: the next header, and a little more.
+const DIRECT_BEHIND: usize = 2048;
+
+/// What became of a gather.
+enum Sent {
+    All,
+    Part,
+    Nothing,
+}
+
+impl Endpoint {
+    /// Queues operations and hands what it can to the socket, with one system call. `More` = the channel has to
+    /// go on.
+    pub fn post(&mut self, n: usize, build: &mut dyn FnMut(usize) -> Result<SendWr>) -> Result<Progress> {
+        let backlog = self.qp.has_output();
+        self.qp.post_send(n, build)?;
+        if backlog {
+            // The socket is full and will tell the channel when it is not.
+            return Ok(Progress::Waiting);
+        }
+        self.send_once()
+    }
+
+    /// Posts receives. `More` = a message waits for them.
+    pub fn post_recv(
+        &mut self,
+        n: usize,
+        build: &mut dyn FnMut(usize) -> Result<RecvWr>,
+    ) -> Result<Progress> {
+        self.qp.post_recv(n, build)?;
+        Ok(if self.blocked { Progress::More } else { Progress::Waiting })
+    }
+
+    /// Takes a lent buffer back. `More` = a message waits for it.
+    pub fn release(&mut self, buffer: u64) -> Result<Progress> {
+        self.qp.release(buffer)?;
+        Ok(if self.blocked { Progress::More } else { Progress::Waiting })
+    }
+
+    /// Builds a gather if there is none and sends it: one system call at most.
+    fn send_once(&mut self) -> Result<Progress> {
+        // The channel finds a failure by itself; posting has succeeded.
+        Ok(match self.send_gather() {
+            Ok(Sent::All) if !self.qp.is_quiet() => Progress::More,
+            // A key was revoked under a Read Response.
+            Ok(_) if self.qp.fault().is_some() => Progress::More,
+            Ok(_) => Progress::Waiting,
+            Err(_) => Progress::More,
+        })
+    }
+
+    /// Sends what can be sent now, for a while.
+    pub fn flush(&mut self) -> Result<Progress> {
+        for _ in 0..BURST {
+            match self.send_gather().map_err(|error| established(Error::os("send", &error)))? {
+                Sent::All => {}
+                Sent::Part | Sent::Nothing => return Ok(Progress::Waiting),
+            }
+        }
+        Ok(Progress::More)
+    }
+
+    fn send_gather(&mut self) -> io::Result<Sent> {
+        let Some(socket) = &self.socket else { return Ok(Sent::Nothing) };
+        if !self.qp.fill() {
+            return Ok(Sent::Nothing);
+        }
+        let whole = self.qp.gather().remaining();
+        let count = match socket.send_vectored(self.qp.gather().pieces()) {
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(error) => return Err(error),
+        };
+        self.qp.advance(count);
+        if count == whole {
+            return Ok(Sent::All);
+        }
+        // A socket that took less than all is full: it will tell when it is not.
+        self.send_stalls += 1;
+        Ok(Sent::Part)
+    }
+
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<Option<usize>> {
+        let Some(socket) = &self.socket else { return Ok(None) };
+        if !self.readable {
+            return Ok(None);
+        }
+        let count = socket.recv(buffer);
+        self.judge_read(count, buffer.len())
+    }
+
+    /// What a read into `room` octets says about the socket.
+    fn judge_read(&mut self, count: io::Result<usize>, room: usize) -> Result<Option<usize>> {
+        match count {
+            Ok(count) => {
+                // A short read has emptied the socket, unless a FIN that made the same edge lies behind.
+                self.readable = count == room || count == 0 || self.hung_up;
+                Ok(Some(count))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.readable = false;
+                Ok(None)
+            }
+            Err(error) => Err(established(Error::os("receive", &error))),
+        }
+    }
+
+    /// Reads, parses and sends for a while.
+    pub(super) fn stream(&mut self, buffer: &mut [u8], events: &mut Vec<Event>) -> Result<Progress> {
+        let received = self.receive(buffer, events)?;
+        if !self.ready_told && self.qp.heard() {
+            self.ready_told = true;
+            events.push(Event::Established);
+        }
+        let sent = self.flush()?;
+        if let Some(fault) = self.qp.fault() {
+            events.push(Event::StreamError(fault.error.clone()));
+            return Ok(Progress::Waiting);
+        }
+        Ok(if received == Progress::More || sent == Progress::More {
+            Progress::More
+        } else {
+            Progress::Waiting
+        })
+    }
+
+    fn receive(&mut self, buffer: &mut [u8], events: &mut Vec<Event>) -> Result<Progress> {
+        let mut have = self.stash.len();
+        if let Some(start) = buffer.get_mut(..have) {
+            start.copy_from_slice(&self.stash);
+        }
+        self.stash.clear();
+        let mut budget = READ_BUDGET;
+        while budget > 0 {
+            if have > 0 {
+                let input = self.qp.input(buffer.get(..have).unwrap_or_default());
+                buffer.copy_within(input.consumed..have, 0);
+                have -= input.consumed;
+                self.blocked = input.stop == Stop::Blocked;
+                self.give_up = self.give_up.filter(|_| self.blocked);
+                self.watch_blocked();
+                if input.stop != Stop::More {
+                    self.keep(buffer, have);
+                    return Ok(Progress::Waiting);
+                }
+            }
+            match self.read_on(buffer, have)? {
+                None => {
+                    self.keep(buffer, have);
+                    return Ok(Progress::Waiting);
+                }
+                Some(Direct { placed: 0, behind: 0 }) => {
+                    events.push(self.end_of_file(have));
+                    self.readable = false;
+                    return Ok(Progress::Waiting);
+                }
+                Some(Direct { placed, behind }) => {
+                    have += behind;
+                    budget = budget.saturating_sub(placed + behind);
+                }
+            }
+        }
+        // `have` holds octets not parsed yet: come back at once.
+        self.keep(buffer, have);
+        Ok(Progress::More)
+    }
+
+    /// Reads behind the `have` octets that wait for more or, where none wait and a long segment is open, straight to
+    /// where that belongs.
+    fn read_on(&mut self, buffer: &mut [u8], have: usize) -> Result<Option<Direct>> {
+        if have == 0 && self.readable {
+            let (qp, socket) = (&mut self.qp, &self.socket);
+            let mut room = 0;
+            let direct = qp.receive_direct(&mut |piece| {
+                let behind = buffer.get_mut(..DIRECT_BEHIND).unwrap_or_default();
+                room = piece.len() + behind.len();
+                socket.as_ref().map_or(Ok(0), |socket| socket.recv_piece(piece, behind))
+            });
+            if let Some(result) = direct {
+                let mut read = None;
+                let count = result.map(|direct| {
+                    let count = direct.placed + direct.behind;
+                    read = Some(direct);
+                    count
+                });
+                return Ok(self.judge_read(count, room)?.and(read));
+            }
+        }
+        let behind = self.read(buffer.get_mut(have..).unwrap_or_default())?;
+        Ok(behind.map(|behind| Direct { placed: 0, behind }))
+    }
+
+    /// Keeps what could not be parsed, in memory of its own: the buffer is the channel's.
+    fn keep(&mut self, buffer: &[u8], have: usize) {
+        self.stash.extend_from_slice(buffer.get(..have).unwrap_or_default());
+        if self.stash.is_empty() && self.stash.capacity() > 4096 {
+            self.stash = Vec::new();
+        }
+    }
+
+    fn end_of_file(&self, unparsed: usize) -> Event {
+        if unparsed == 0 && self.qp.at_boundary() {
+            return Event::Disconnected;
+        }
+        let text = "the peer closed the connection in the middle of a frame";
+        Event::StreamError(Error::new(libc::ECONNRESET, Reason::PeerReset, text).at(Stage::Connected))
+    }
+
+    /// When [`Endpoint::timer`] is to be called.
+    pub fn next_timer(&self) -> Option<Instant> {
+        if !matches!(self.phase, Phase::Streaming) {
+            return None;
+        }
+        [self.hold_until, self.next_watch, self.give_up].into_iter().flatten().min()
+    }
+
+    /// Time-driven work: who may speak first, and whether the peer's host is alive.
+    pub fn timer(&mut self, now: Instant, events: &mut Vec<Event>) -> Progress {
+        if !matches!(self.phase, Phase::Streaming) {
+            return Progress::Waiting;
+        }
+        if self.next_watch.is_some_and(|at| at <= now) {
+            self.next_watch = Some(now + self.watch.interval());
+            self.check_peer(now, events);
+        }
+        if self.give_up.is_some_and(|at| at <= now) {
+            let text = "the peer has closed the connection; its last messages found no receive posted";
+            let error = Error::new(libc::ESHUTDOWN, Reason::PeerClosed, text).at(Stage::Connected);
+            events.push(Event::StreamError(error));
+            return Progress::Waiting;
+        }
+        if self.hold_until.is_some_and(|at| at <= now) {
+            return self.check_hold(now);
+        }
+        Progress::Waiting
+    }
+
+    /// A peer without RFC 6581's ready-to-receive may fail when an FPDU is glued to the reply: wait until the reply
+    /// has been acknowledged, and a step more.
+    fn check_hold(&mut self, now: Instant) -> Progress {
+        let pending =
+            self.socket.as_ref().and_then(|socket| socket.liveness().ok()).map_or(0, |live| live.unacked);
+        if self.qp.heard() || self.acknowledged {
+            self.hold_until = None;
+            self.qp.release_hold();
+            return Progress::More;
+        }
+        self.acknowledged = pending == 0;
+        self.hold_until = Some(now + HOLD_STEP);
+        Progress::Waiting
+    }
+
+    fn check_peer(&mut self, now: Instant, events: &mut Vec<Event>) {
+        let sent = self.qp.octets_sent();
+        if self.watched == sent {
+            return;
+        }
+        let Some(Ok(live)) = self.socket.as_ref().map(Socket::liveness) else { return };
+        match self.watch.observe(now, live) {
+            Verdict::Idle => self.watched = sent,
+            Verdict::Progress | Verdict::Stalled => {}
+            Verdict::Dead => {
+                let text =
+                    format!("the peer's host has not answered for {} ms", self.policy.dead_peer.as_millis());
+                let error = Error::new(libc::ETIMEDOUT, Reason::PeerDead, text).at(Stage::Connected);
+                events.push(Event::StreamError(error));
+            }
+        }
+    }
+}
