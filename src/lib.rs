@@ -4,6 +4,7 @@
 //! project's own tests, benches and fuzz targets.
 
 pub mod cm;
+pub mod engine;
 pub mod error;
 pub mod iwarp;
 pub mod memory;

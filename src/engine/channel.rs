@@ -1,0 +1,406 @@
+//! The channel: one shard of connections, its thread, and the queue of those that have events.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{JoinHandle, ThreadId};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use parking_lot::{Mutex, RwLock};
+use socket2::SockAddr;
+
+use super::config::{ConnectConfig, ListenConfig, Target};
+use super::conn::Conn;
+use super::driver::Driver;
+use super::event::{Event, kind};
+use super::instance::Engine;
+use super::listener::{Listener, Slot};
+use super::waker::{Parking, Waker};
+use super::{Object, register, retire};
+use crate::cm::Request;
+use crate::error::{Error, Result};
+use crate::iwarp::socket::Socket;
+
+/// Default of the time a channel spins before it sleeps.
+const DEFAULT_SPIN: Duration = Duration::from_micros(50);
+/// Longest spin that can be asked for.
+const MAX_SPIN: Duration = Duration::from_millis(10);
+/// Events in a batch, by default and at most.
+const DEFAULT_BATCH: usize = 64;
+const MAX_BATCH: usize = 4096;
+
+/// Takes events on the channel's thread.
+pub trait Sink: Send + Sync {
+    /// Called with one or more events of the channel with this handle; what they point to lives for the call.
+    fn deliver(&self, channel: usize, events: &[Event]);
+}
+
+/// What `rcg_channel_create` takes.
+#[derive(Default)]
+pub struct ChannelConfig {
+    /// Where events go; `None` = they are fetched by [`Channel::next`].
+    pub sink: Option<Box<dyn Sink>>,
+    /// No thread: the caller calls [`Channel::run`].
+    pub manual: bool,
+    /// Microseconds to spin before sleeping; `None` = default, 0 = never.
+    pub spin_us: Option<u32>,
+    /// Most events in a batch; 0 = 64.
+    pub max_batch: usize,
+}
+
+/// Something that has events to deliver.
+pub(super) enum Source {
+    Conn(Arc<Conn>),
+    Listener(Arc<Listener>),
+}
+
+/// What the channel's driver is asked to do.
+pub(super) enum Command {
+    Add(Arc<Conn>),
+    Request(Arc<Conn>, Request),
+    Resolved(Arc<Conn>, Result<Vec<SockAddr>>),
+    Listen(Arc<Listener>),
+    Unlisten(Arc<Listener>),
+    Accepted(Slot, Socket, SockAddr),
+    Shutdown,
+}
+
+#[derive(Default)]
+struct ReadyQueue {
+    sources: VecDeque<Source>,
+    signalled: bool,
+}
+
+/// One event channel.
+pub struct Channel {
+    handle: AtomicUsize,
+    engine: Arc<Engine>,
+    sink: Option<Box<dyn Sink>>,
+    manual: bool,
+    max_batch: usize,
+    waker: Waker,
+    parking: Parking,
+    commands: Sender<Command>,
+    ready: Mutex<ReadyQueue>,
+    /// Connections that were left with work to do by a thread that is not the channel's.
+    kicks: Mutex<VecDeque<Arc<Conn>>>,
+    /// Queue mode: readable while events wait.
+    signal: Option<Waker>,
+    /// Manual mode: whoever runs the channel holds this.
+    driver: Mutex<Option<Driver>>,
+    driver_fd: RawFd,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    /// The thread that delivers now, or always.
+    owner: Mutex<Option<ThreadId>>,
+    /// Events given out by the last [`Channel::next`].
+    held: Mutex<Vec<Event>>,
+    /// Connections and listeners whose CLOSED has not been delivered.
+    live: AtomicUsize,
+    /// True once destroyed; held for reading while something is admitted.
+    gate: RwLock<bool>,
+}
+
+impl Channel {
+    /// A channel of `engine`, with its thread unless it is manual.
+    pub fn create(engine: &Arc<Engine>, config: ChannelConfig) -> Result<Arc<Self>> {
+        let spin =
+            config.spin_us.map_or(DEFAULT_SPIN, |us| Duration::from_micros(u64::from(us)).min(MAX_SPIN));
+        let (sender, receiver) = unbounded();
+        let waker = Waker::new()?;
+        let driver = Driver::new(receiver, &waker, spin, config.manual)?;
+        let queue = config.sink.is_none() && !config.manual;
+        let channel = Arc::new(Self {
+            handle: AtomicUsize::new(0),
+            engine: Arc::clone(engine),
+            sink: config.sink,
+            manual: config.manual,
+            max_batch: if config.max_batch == 0 { DEFAULT_BATCH } else { config.max_batch.min(MAX_BATCH) },
+            waker,
+            parking: Parking::default(),
+            commands: sender,
+            ready: Mutex::default(),
+            kicks: Mutex::default(),
+            signal: if queue { Some(Waker::new()?) } else { None },
+            driver_fd: driver.fd(),
+            driver: Mutex::new(None),
+            thread: Mutex::new(None),
+            owner: Mutex::new(None),
+            held: Mutex::default(),
+            live: AtomicUsize::new(0),
+            gate: RwLock::new(false),
+        });
+        channel.handle.store(register(Object::Channel(Arc::clone(&channel)))?, Ordering::Relaxed);
+        if let Err(error) = channel.start(driver) {
+            retire(channel.handle());
+            return Err(error);
+        }
+        engine.channel_created();
+        Ok(channel)
+    }
+
+    fn start(self: &Arc<Self>, driver: Driver) -> Result<()> {
+        if self.manual {
+            // Between two runs the channel counts as asleep, so that work given to it makes its descriptor readable.
+            self.parking.prepare_sleep();
+            *self.driver.lock() = Some(driver);
+            return Ok(());
+        }
+        let channel = Arc::clone(self);
+        let thread =
+            std::thread::Builder::new().name("rcg-channel".into()).spawn(move || driver.main(&channel));
+        let thread = thread.map_err(|error| {
+            Error::os("create the channel's thread", &error)
+                .with_remedy("see the limit of processes: LimitNPROC= in the unit, or `ulimit -u`")
+        })?;
+        *self.thread.lock() = Some(thread);
+        Ok(())
+    }
+
+    /// Its handle.
+    pub fn handle(&self) -> usize {
+        self.handle.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    pub(super) fn parking(&self) -> &Parking {
+        &self.parking
+    }
+
+    pub(super) fn waker(&self) -> &Waker {
+        &self.waker
+    }
+
+    pub(super) fn set_owner(&self, owner: Option<ThreadId>) {
+        *self.owner.lock() = owner;
+    }
+
+    /// A connection or listener more, asked for by the caller: refused once the channel is being destroyed, so that
+    /// the driver sees everything that it has to end.
+    pub(super) fn admit(&self, command: Command) -> Result<()> {
+        let gate = self.gate.read();
+        if *gate {
+            return Err(Error::state(libc::EBADF, "the channel is destroyed"));
+        }
+        self.adopt();
+        self.send(command);
+        Ok(())
+    }
+
+    /// Whether the channel is being destroyed.
+    pub(super) fn is_closed(&self) -> bool {
+        *self.gate.read()
+    }
+
+    /// A connection or listener more.
+    pub(super) fn adopt(&self) {
+        self.live.fetch_add(1, Ordering::SeqCst);
+        // Room for each of them, so that marking never allocates.
+        let live = self.live.load(Ordering::SeqCst);
+        let mut ready = self.ready.lock();
+        let missing = live.saturating_sub(ready.sources.len());
+        ready.sources.reserve(missing);
+        drop(ready);
+        let mut kicks = self.kicks.lock();
+        let missing = live.saturating_sub(kicks.len());
+        kicks.reserve(missing);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.live.load(Ordering::SeqCst) == 0
+    }
+
+    pub(super) fn send(&self, command: Command) {
+        // The receiver lives as long as the driver does; after that nothing is left to be asked for.
+        let _ = self.commands.send(command);
+        self.parking.notify(&self.waker);
+    }
+
+    /// Leaves a connection's work to the driver.
+    pub(super) fn kick(&self, conn: &Arc<Conn>) {
+        if conn.begin_kick() {
+            self.kicks.lock().push_back(Arc::clone(conn));
+            self.parking.notify(&self.waker);
+        }
+    }
+
+    pub(super) fn take_kick(&self) -> Option<Arc<Conn>> {
+        self.kicks.lock().pop_front()
+    }
+
+    pub(super) fn has_kicks(&self) -> bool {
+        !self.kicks.lock().is_empty()
+    }
+
+    /// Queues a source of events, once.
+    pub(super) fn mark_ready(&self, source: Source) {
+        if matches!(&source, Source::Conn(conn) if !conn.begin_ready()) {
+            return;
+        }
+        let mut ready = self.ready.lock();
+        ready.sources.push_back(source);
+        match &self.signal {
+            Some(signal) if !ready.signalled => {
+                ready.signalled = true;
+                signal.wake();
+            }
+            Some(_) => {}
+            None => {
+                drop(ready);
+                self.parking.notify(&self.waker);
+            }
+        }
+    }
+
+    pub(super) fn has_ready(&self) -> bool {
+        !self.ready.lock().sources.is_empty()
+    }
+
+    /// Whether the driver has to deliver what is ready.
+    pub(super) fn delivers(&self) -> bool {
+        self.sink.is_some()
+    }
+
+    fn pop_ready(&self) -> Option<Source> {
+        let mut ready = self.ready.lock();
+        let source = ready.sources.pop_front();
+        if source.is_none() && std::mem::take(&mut ready.signalled) {
+            self.signal.iter().for_each(Waker::drain);
+        }
+        source
+    }
+
+    /// Fetches up to `max` events.
+    fn collect(&self, max: usize, out: &mut Vec<Event>) {
+        while out.len() < max {
+            let Some(source) = self.pop_ready() else { return };
+            match source {
+                Source::Listener(listener) => out.push(listener.closed_event()),
+                Source::Conn(conn) => {
+                    if conn.collect(max, out) {
+                        self.mark_ready(Source::Conn(conn));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends the handles whose CLOSED has been delivered.
+    fn retire_closed(&self, events: &mut Vec<Event>) {
+        for event in events.drain(..) {
+            if event.kind == kind::CLOSED {
+                retire(if event.conn != 0 { event.conn } else { event.listener });
+                self.live.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
+    }
+
+    /// Delivers one batch to the sink; returns how many events there were.
+    pub(super) fn deliver(&self, batch: &mut Vec<Event>) -> usize {
+        self.collect(self.max_batch, batch);
+        if batch.is_empty() {
+            return 0;
+        }
+        if let Some(sink) = &self.sink {
+            sink.deliver(self.handle(), batch);
+        }
+        let count = batch.len();
+        self.retire_closed(batch);
+        count
+    }
+
+    /// The descriptor that is readable when [`Channel::next`] or [`Channel::run`] has something to do.
+    pub fn fd(&self) -> Result<RawFd> {
+        match &self.signal {
+            Some(signal) => Ok(signal.as_raw_fd()),
+            None if self.manual => Ok(self.driver_fd),
+            None => Err(Error::invalid("a channel with a callback has no descriptor to wait for")),
+        }
+    }
+
+    /// Passes up to `max` events to `out`; they stay alive until the next call.
+    pub fn next(&self, max: usize, out: &mut dyn FnMut(&Event)) -> Result<usize> {
+        if self.sink.is_some() {
+            return Err(Error::invalid("the events of this channel go to its callback"));
+        }
+        let Some(mut held) = self.held.try_lock() else {
+            return Err(Error::state(libc::EBUSY, "another thread is fetching events of this channel"));
+        };
+        self.retire_closed(&mut held);
+        self.collect(max.min(MAX_BATCH), &mut held);
+        held.iter().for_each(out);
+        Ok(held.len())
+    }
+
+    /// Manual mode: works for at most `timeout` (`None` = until something happens); returns how many events were
+    /// delivered or, without a sink, how many connections and listeners have some.
+    pub fn run(self: &Arc<Self>, timeout: Option<Duration>) -> Result<usize> {
+        if !self.manual {
+            return Err(Error::invalid("the channel has a thread of its own"));
+        }
+        let Some(mut driver) = self.driver.try_lock() else {
+            return Err(Error::state(libc::EBUSY, "the channel is being run already"));
+        };
+        let Some(driver) = driver.as_mut() else {
+            return Err(Error::state(libc::EBADF, "the channel is destroyed"));
+        };
+        self.set_owner(Some(std::thread::current().id()));
+        let result = driver.run(self, timeout);
+        self.set_owner(None);
+        let delivered = result?;
+        Ok(if self.sink.is_some() { delivered } else { self.ready.lock().sources.len() })
+    }
+
+    /// Connects to a peer.
+    pub fn connect(self: &Arc<Self>, target: Target, config: ConnectConfig) -> Result<Arc<Conn>> {
+        Conn::connect(self, target, config)
+    }
+
+    /// Listens.
+    pub fn listen(self: &Arc<Self>, addr: &SockAddr, config: ListenConfig) -> Result<Arc<Listener>> {
+        Listener::create(self, addr, config)
+    }
+
+    /// Closes all that is open and ends the channel. With a callback the last events are delivered before it returns;
+    /// otherwise events not fetched are lost.
+    pub fn destroy(self: &Arc<Self>) -> Result<()> {
+        if *self.owner.lock() == Some(std::thread::current().id()) {
+            return Err(Error::state(libc::EDEADLK, "a channel can't be destroyed by its own callback"));
+        }
+        if std::mem::replace(&mut *self.gate.write(), true) {
+            return Err(Error::state(libc::EBADF, "the channel is destroyed"));
+        }
+        // What the caller has fetched last counts as delivered.
+        self.retire_closed(&mut self.held.lock());
+        if self.manual {
+            let Some(mut guard) = self.driver.try_lock() else {
+                *self.gate.write() = false;
+                return Err(Error::state(libc::EBUSY, "the channel is being run by another thread"));
+            };
+            self.send(Command::Shutdown);
+            if let Some(mut driver) = guard.take() {
+                self.set_owner(Some(std::thread::current().id()));
+                driver.finish(self);
+                self.set_owner(None);
+            }
+        } else {
+            self.send(Command::Shutdown);
+            let thread = self.thread.lock().take();
+            if let Some(thread) = thread {
+                // The thread catches its own panics.
+                let _ = thread.join();
+            }
+        }
+        self.ready.lock().sources.clear();
+        retire(self.handle());
+        self.engine.channel_destroyed();
+        Ok(())
+    }
+}
+
+/// What the driver receives its commands by.
+pub(super) type Commands = Receiver<Command>;

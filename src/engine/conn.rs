@@ -1,0 +1,549 @@
+//! A connection as the C API sees it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use socket2::SockAddr;
+
+use super::channel::{Channel, Command, Source};
+use super::config::{
+    AcceptConfig, ConnectConfig, FLAG_RAW_PRIVATE_DATA, FLAG_STRICT_RECV, MAX_ADDRESSES, PROVIDER_IWARP,
+    QpPlan, Target, check_private_data, iwarp_limits, millis,
+};
+use super::event::{Event, event_flags, kind};
+use super::listener::Listener;
+use super::perform::{Happening, Io, Outcome};
+use super::resolve::{format_addr, numeric};
+use super::{Object, register, retire};
+use crate::cm::{self, Life, Request, State};
+use crate::error::{Error, Reason, Result, STAGE_COUNT};
+use crate::iwarp::endpoint::{Endpoint, Policy, Progress};
+use crate::iwarp::handshake::Responder;
+use crate::iwarp::qp::fpdu_len;
+use crate::iwarp::socket::Socket;
+use crate::work::{Completion, MAX_INLINE, MAX_SGE, Opcode, RecvWr, SendWr};
+
+/// Default bound on a whole connect.
+const CONNECT_TIMEOUT_MS: u32 = 10_000;
+/// Bound on waiting for flushed operations; ours are flushed at once.
+const FLUSH_GRACE: Duration = Duration::from_secs(1);
+
+/// What `rcg_conn_query` tells.
+#[derive(Clone, Debug)]
+pub struct ConnInfo {
+    /// `RCG_STATE_*`.
+    pub state: u32,
+    /// `RCG_PROVIDER_*`.
+    pub provider: u32,
+    /// Our address, once there is a socket.
+    pub local: Option<SockAddr>,
+    /// The peer's address, once one is being tried.
+    pub peer: Option<SockAddr>,
+    /// The device.
+    pub device: &'static str,
+    /// How long each stage took.
+    pub stages: [Duration; STAGE_COUNT],
+    /// RDMA Reads the peer may have outstanding.
+    pub ird: u32,
+    /// RDMA Reads we may have outstanding.
+    pub ord: u32,
+    /// Whether FPDUs carry a CRC.
+    pub crc: bool,
+    /// Revision of MPA.
+    pub mpa_revision: u32,
+    /// Octets of the longest FPDU we send.
+    pub max_fpdu: u32,
+    /// Whether the peer is this library.
+    pub own_peer: bool,
+    /// Operations in the send queue.
+    pub send_depth: u32,
+    /// Receives in the receive queue.
+    pub recv_depth: u32,
+    /// Most private data.
+    pub max_private_data: u32,
+    /// Most octets inline.
+    pub max_inline: u32,
+    /// Most scatter/gather elements.
+    pub max_sge: u32,
+    /// Octets handed to TCP.
+    pub bytes_sent: u64,
+    /// Octets taken from TCP.
+    pub bytes_received: u64,
+    /// Operations posted.
+    pub operations: u64,
+    /// Times a message waited for a receive.
+    pub recv_stalls: u64,
+    /// Times TCP took less than was offered.
+    pub send_stalls: u64,
+}
+
+/// How a request was answered.
+pub(super) enum Answer {
+    Accept(AcceptConfig),
+    Reject(u32, Vec<u8>),
+}
+
+/// What is behind a connection's lock.
+pub(super) struct Inner {
+    pub(super) life: Life,
+    pub(super) endpoint: Endpoint,
+    pub(super) plan: QpPlan,
+    pub(super) context: usize,
+    pub(super) candidates: Vec<SockAddr>,
+    /// A name still to be resolved.
+    pub(super) host: Option<(String, String)>,
+    pub(super) connect: Option<ConnectConfig>,
+    pub(super) answer: Option<Answer>,
+    pub(super) listener: Option<Arc<Listener>>,
+    pub(super) local: Option<SockAddr>,
+    pub(super) peer: Option<Arc<SockAddr>>,
+    pub(super) draining: bool,
+    /// The caller has asked to leave: nothing more is posted.
+    leaving: bool,
+    /// Events that come before any completion.
+    pub(super) early: VecDeque<Event>,
+    pub(super) disconnected: Option<Event>,
+    pub(super) closed: bool,
+    pub(super) closed_told: bool,
+}
+
+/// One connection.
+pub struct Conn {
+    handle: AtomicUsize,
+    id: u64,
+    /// The name or address the caller gave.
+    pub(super) name: String,
+    channel: Arc<Channel>,
+    in_ready: AtomicBool,
+    in_kicks: AtomicBool,
+    ended: AtomicBool,
+    inner: Mutex<Inner>,
+}
+
+impl Conn {
+    fn create(channel: &Arc<Channel>, id: u64, name: String, inner: Inner) -> Result<Arc<Self>> {
+        let conn = Arc::new(Self {
+            handle: AtomicUsize::new(0),
+            id,
+            name,
+            channel: Arc::clone(channel),
+            in_ready: AtomicBool::new(false),
+            in_kicks: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+            inner: Mutex::new(inner),
+        });
+        conn.handle.store(register(Object::Conn(Arc::clone(&conn)))?, Ordering::Relaxed);
+        Ok(conn)
+    }
+
+    fn endpoint(channel: &Channel, id: u64, plan: &QpPlan) -> Result<Endpoint> {
+        let policy = Policy {
+            dead_peer: plan.dead_peer,
+            linger: plan.linger,
+            max_ulpdu: plan.max_ulpdu,
+            congestion: plan.congestion.clone(),
+        };
+        let engine = channel.engine();
+        Endpoint::new(plan.caps.clone(), policy, id, engine.keys(), engine.stages())
+    }
+
+    fn inner(life: Life, endpoint: Endpoint, plan: QpPlan, context: usize) -> Inner {
+        Inner {
+            life,
+            endpoint,
+            plan,
+            context,
+            candidates: Vec::new(),
+            host: None,
+            connect: None,
+            answer: None,
+            listener: None,
+            local: None,
+            peer: None,
+            draining: false,
+            leaving: false,
+            early: VecDeque::new(),
+            disconnected: None,
+            closed: false,
+            closed_told: false,
+        }
+    }
+
+    pub(super) fn connect(
+        channel: &Arc<Channel>,
+        target: Target,
+        config: ConnectConfig,
+    ) -> Result<Arc<Self>> {
+        let plan = config.qp.plan()?;
+        let revision = match config.mpa_revision {
+            0 => 2,
+            revision @ (1 | 2) => revision as u8,
+            other => return Err(Error::invalid(format!("MPA has no revision {other}"))),
+        };
+        check_private_data(config.private_data.len(), revision, !plan.raw_private_data)?;
+        let deadline = millis(config.timeout_ms, CONNECT_TIMEOUT_MS, "timeout_ms")?;
+        let (name, candidates, host) = match target {
+            Target::Addresses(addrs) => (addrs.first().map(format_addr).unwrap_or_default(), addrs, None),
+            Target::Host(host, service) => match numeric(&host, &service) {
+                Some(addrs) => (host, addrs, None),
+                None => (host.clone(), Vec::new(), Some((host, service))),
+            },
+        };
+        if host.is_none() && !(1..=MAX_ADDRESSES).contains(&candidates.len()) {
+            return Err(Error::invalid(format!("a peer has 1 to {MAX_ADDRESSES} addresses")));
+        }
+        let id = channel.engine().next_id();
+        let endpoint = Self::endpoint(channel, id, &plan)?;
+        let bounds = cm::Config {
+            candidates: candidates.len().max(1),
+            deadline,
+            linger: plan.linger,
+            flush_grace: FLUSH_GRACE,
+        };
+        let life = Life::active(bounds, Instant::now());
+        let mut inner = Self::inner(life, endpoint, plan, config.context);
+        inner.peer = candidates.first().cloned().map(Arc::new);
+        inner.candidates = candidates;
+        inner.host = host;
+        inner.connect = Some(config);
+        let conn = Self::create(channel, id, name, inner)?;
+        if let Err(error) = channel.admit(Command::Add(Arc::clone(&conn))) {
+            retire(conn.handle());
+            return Err(error);
+        }
+        Ok(conn)
+    }
+
+    /// A connection for a request that has been read on `socket`.
+    pub(super) fn request(
+        channel: &Arc<Channel>,
+        listener: &Arc<Listener>,
+        id: u64,
+        (socket, peer): (Socket, SockAddr),
+        responder: Responder,
+        private_data: &[u8],
+    ) -> Result<Arc<Self>> {
+        let plan = listener.plan.clone();
+        let mut endpoint = Self::endpoint(channel, id, &plan)?;
+        let local = socket.local();
+        endpoint.adopt(socket, responder, private_data);
+        let bounds = cm::Config {
+            candidates: 1,
+            deadline: listener.handshake_timeout,
+            linger: plan.linger,
+            flush_grace: FLUSH_GRACE,
+        };
+        let name = format_addr(&peer);
+        let mut inner =
+            Self::inner(Life::passive(bounds, Instant::now()), endpoint, plan, listener.context());
+        inner.listener = Some(Arc::clone(listener));
+        inner.local = local;
+        inner.peer = Some(Arc::new(peer));
+        let conn = Self::create(channel, id, name, inner)?;
+        channel.adopt();
+        Ok(conn)
+    }
+
+    /// Its handle.
+    pub fn handle(&self) -> usize {
+        self.handle.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(super) fn channel(&self) -> &Arc<Channel> {
+        &self.channel
+    }
+
+    pub(super) fn is_ended(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
+    }
+
+    /// Whether it has to be put in the queue of those with events.
+    pub(super) fn begin_ready(&self) -> bool {
+        !self.in_ready.swap(true, Ordering::SeqCst)
+    }
+
+    pub(super) fn begin_kick(&self) -> bool {
+        !self.in_kicks.swap(true, Ordering::SeqCst)
+    }
+
+    pub(super) fn end_kick(&self) {
+        self.in_kicks.store(false, Ordering::SeqCst);
+    }
+
+    /// Accepts the peer's request. ESTABLISHED or CONNECT_FAILED follows.
+    pub fn accept(self: &Arc<Self>, config: AcceptConfig) -> Result<()> {
+        let limits = iwarp_limits();
+        if config.ird > limits.max_ird || config.ord > limits.max_ord {
+            return Err(Error::invalid("ird or ord is over the limit"));
+        }
+        if config.flags & !(FLAG_RAW_PRIVATE_DATA | FLAG_STRICT_RECV) != 0 {
+            return Err(Error::invalid(format!("unknown accept flags {:#x}", config.flags)));
+        }
+        self.answer(Request::Accept, Answer::Accept(config))
+    }
+
+    /// Rejects it. Only CLOSED follows.
+    pub fn reject(self: &Arc<Self>, reason: u32, private_data: &[u8]) -> Result<()> {
+        if reason > u32::from(u8::MAX) {
+            return Err(Error::invalid("a reject reason has eight bits"));
+        }
+        self.answer(Request::Reject, Answer::Reject(reason, private_data.to_vec()))
+    }
+
+    fn answer(self: &Arc<Self>, request: Request, answer: Answer) -> Result<()> {
+        let mut inner = self.inner.lock();
+        if inner.listener.is_none() {
+            return Err(Error::invalid("the connection is not a request of a peer's"));
+        }
+        if inner.leaving || inner.life.state() != State::Requested || inner.answer.is_some() {
+            let errno = if inner.answer.is_some() { libc::EALREADY } else { libc::ENOTCONN };
+            return Err(Error::state(errno, "the request has been answered, or has gone"));
+        }
+        let length = match &answer {
+            Answer::Accept(config) => config.private_data.len(),
+            Answer::Reject(_, private_data) => private_data.len(),
+        };
+        let limit = inner.endpoint.max_private_data();
+        if length > limit {
+            let text = format!("{length} octets of private data are over the limit of {limit}");
+            return Err(Error::new(libc::EMSGSIZE, Reason::Invalid, text));
+        }
+        if let Answer::Accept(config) = &answer {
+            inner.take_accept(config);
+        }
+        inner.answer = Some(answer);
+        drop(inner);
+        self.channel.send(Command::Request(Arc::clone(self), request));
+        Ok(())
+    }
+
+    /// Leaves gracefully: what is queued goes out first.
+    pub fn disconnect(self: &Arc<Self>) -> Result<()> {
+        self.leave(Request::Disconnect)
+    }
+
+    /// Leaves now. Never blocks; doing it twice is no error.
+    pub fn close(self: &Arc<Self>) -> Result<()> {
+        self.leave(Request::Close)
+    }
+
+    fn leave(self: &Arc<Self>, request: Request) -> Result<()> {
+        if !self.is_ended() {
+            self.inner.lock().leaving = true;
+            self.channel.send(Command::Request(Arc::clone(self), request));
+        }
+        Ok(())
+    }
+
+    /// Posts `n` operations that `build` makes, all or none: on this thread, with one system call at most.
+    pub fn post(self: &Arc<Self>, n: usize, build: &mut dyn FnMut(usize) -> Result<SendWr>) -> Result<()> {
+        if n == 0 {
+            return Ok(());
+        }
+        let mut inner = self.inner.lock();
+        if inner.leaving || !inner.life.may_post_send() {
+            return Err(Error::state(libc::ENOTCONN, "the connection is not established"));
+        }
+        let progress = inner.endpoint.post(n, build)?;
+        let completed = inner.endpoint.qp().has_completion();
+        drop(inner);
+        self.after_post(progress, completed);
+        Ok(())
+    }
+
+    /// Posts `n` receives that `build` makes, all or none.
+    pub fn post_recv(
+        self: &Arc<Self>,
+        n: usize,
+        build: &mut dyn FnMut(usize) -> Result<RecvWr>,
+    ) -> Result<()> {
+        if n == 0 {
+            return Ok(());
+        }
+        let mut inner = self.inner.lock();
+        if inner.leaving || !inner.life.may_post_recv() {
+            return Err(Error::state(libc::ENOTCONN, "the connection has ended"));
+        }
+        let progress = inner.endpoint.post_recv(n, build)?;
+        drop(inner);
+        self.after_post(progress, false);
+        Ok(())
+    }
+
+    /// Takes a lent receive buffer back.
+    pub fn release(self: &Arc<Self>, buffer: u64) -> Result<()> {
+        let progress = self.inner.lock().endpoint.release(buffer)?;
+        self.after_post(progress, false);
+        Ok(())
+    }
+
+    fn after_post(self: &Arc<Self>, progress: Progress, completed: bool) {
+        if completed {
+            self.channel.mark_ready(Source::Conn(Arc::clone(self)));
+        }
+        if progress == Progress::More {
+            self.channel.kick(self);
+        }
+    }
+
+    /// Lets the life cycle know and does what it asks for; on the channel's driver only.
+    pub(super) fn drive(self: &Arc<Self>, happening: Happening, now: Instant, io: &mut Io<'_>) -> Outcome {
+        let mut inner = self.inner.lock();
+        let outcome = inner.drive(self, happening, now, io);
+        if outcome.closed {
+            self.ended.store(true, Ordering::SeqCst);
+        }
+        let waits = inner.has_events();
+        drop(inner);
+        if waits {
+            self.channel.mark_ready(Source::Conn(Arc::clone(self)));
+        }
+        outcome
+    }
+
+    /// Ends it after a bug or a failure of the loop itself: no socket, no state machine, but the promised events.
+    pub(super) fn break_off(self: &Arc<Self>, error: &Error) {
+        let mut inner = self.inner.lock();
+        inner.break_off(self, error);
+        drop(inner);
+        self.ended.store(true, Ordering::SeqCst);
+        self.channel.mark_ready(Source::Conn(Arc::clone(self)));
+    }
+
+    /// Moves events to `out` until it holds `max`; returns whether there are more.
+    pub(super) fn collect(&self, max: usize, out: &mut Vec<Event>) -> bool {
+        self.in_ready.store(false, Ordering::SeqCst);
+        let mut inner = self.inner.lock();
+        while out.len() < max {
+            let Some(event) = inner.next_event(self.handle()) else { break };
+            out.push(event);
+        }
+        inner.has_events()
+    }
+
+    /// What is known of it.
+    pub fn info(&self) -> ConnInfo {
+        let inner = self.inner.lock();
+        let qp = inner.endpoint.qp();
+        let agreed = inner.endpoint.agreed();
+        let counters = qp.counters();
+        ConnInfo {
+            state: state_number(inner.life.state()),
+            provider: PROVIDER_IWARP,
+            local: inner.local.clone(),
+            peer: inner.peer.as_deref().cloned(),
+            device: "tcp",
+            stages: inner.life.stage_times(Instant::now()),
+            ird: agreed.map_or(0, |agreed| u32::from(agreed.ird)),
+            ord: agreed.map_or(0, |agreed| u32::from(agreed.ord)),
+            crc: agreed.is_some_and(|agreed| agreed.crc),
+            mpa_revision: agreed.map_or(0, |agreed| u32::from(agreed.revision)),
+            max_fpdu: agreed.map_or(0, |_| fpdu_len(qp.parameters().max_ulpdu) as u32),
+            own_peer: agreed.is_some_and(|agreed| agreed.peer_tag.is_some()),
+            send_depth: inner.plan.caps.send_depth as u32,
+            recv_depth: inner.plan.caps.recv_depth as u32,
+            max_private_data: inner.endpoint.max_private_data() as u32,
+            max_inline: MAX_INLINE as u32,
+            max_sge: MAX_SGE as u32,
+            bytes_sent: qp.octets_sent(),
+            bytes_received: counters.received,
+            operations: counters.operations,
+            recv_stalls: counters.recv_stalls,
+            send_stalls: inner.endpoint.send_stalls(),
+        }
+    }
+}
+
+/// The numbers of `RCG_STATE_*`.
+fn state_number(state: State) -> u32 {
+    match state {
+        State::Idle | State::Connecting => 1,
+        State::Requested => 2,
+        State::Accepting => 3,
+        State::Established => 4,
+        State::Draining | State::Disconnecting | State::Flushing => 5,
+        State::Closed => 6,
+    }
+}
+
+impl Inner {
+    /// What an accept asks for beyond the reply itself.
+    fn take_accept(&mut self, config: &AcceptConfig) {
+        if config.context != 0 {
+            self.context = config.context;
+        }
+        if config.flags & FLAG_STRICT_RECV != 0 {
+            self.endpoint.qp_mut().set_strict();
+        }
+        if config.flags & FLAG_RAW_PRIVATE_DATA != 0 {
+            self.endpoint.untag();
+        }
+    }
+
+    /// Whether [`Inner::next_event`] has something.
+    pub(super) fn has_events(&self) -> bool {
+        !self.early.is_empty()
+            || self.endpoint.qp().has_completion()
+            || self.disconnected.is_some()
+            || (self.closed && !self.closed_told)
+    }
+
+    /// The next event: what was established or asked, then completions, then the end.
+    fn next_event(&mut self, handle: usize) -> Option<Event> {
+        if let Some(event) = self.early.pop_front() {
+            return Some(event);
+        }
+        if let Some(completion) = self.endpoint.qp_mut().poll() {
+            return Some(self.completion(handle, &completion));
+        }
+        if let Some(event) = self.disconnected.take() {
+            return Some(event);
+        }
+        if self.closed && !self.closed_told {
+            self.closed_told = true;
+            return Some(Event { kind: kind::CLOSED, ..self.event(handle) });
+        }
+        None
+    }
+
+    /// An event of this connection.
+    pub(super) fn event(&self, handle: usize) -> Event {
+        Event {
+            conn: handle,
+            listener: self.listener.as_ref().map_or(0, |listener| listener.handle()),
+            context: self.context,
+            peer: self.peer.clone(),
+            ..Event::default()
+        }
+    }
+
+    fn completion(&self, handle: usize, done: &Completion) -> Event {
+        let flag = |set: bool, bit: u32| if set { bit } else { 0 };
+        let flags = flag(done.imm.is_some(), event_flags::WITH_IMM)
+            | flag(done.invalidated.is_some(), event_flags::INVALIDATED)
+            | flag(done.solicited, event_flags::SOLICITED)
+            | flag(done.buffer > 0, event_flags::LENT);
+        Event {
+            kind: if done.opcode == Opcode::Recv { kind::RECV } else { kind::COMPLETION },
+            op: done.opcode as u32,
+            status: done.status,
+            flags,
+            conn: handle,
+            context: self.context,
+            user: done.user,
+            data: done.data,
+            length: done.length as usize,
+            buffer: done.buffer,
+            imm: done.imm.unwrap_or(0),
+            invalidated_key: done.invalidated.unwrap_or(0),
+            ..Event::default()
+        }
+    }
+}

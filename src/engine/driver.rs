@@ -1,0 +1,496 @@
+//! The event loop of a channel: commands, timers, sockets, delivery.
+
+use std::collections::HashMap;
+use std::os::fd::{AsRawFd, RawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use socket2::SockAddr;
+
+use super::alarm::Alarm;
+use super::channel::{Channel, Command, Commands};
+use super::conn::Conn;
+use super::event::Event;
+use super::listener::{Listener, Slot};
+use super::log::Level;
+use super::perform::{Happening, Io};
+use super::selector::{Events, Ready, Selector};
+use super::spin::Spin;
+use super::timers::Timers;
+use super::waker::Waker;
+use crate::cm::Request;
+use crate::error::{Error, Reason, Result};
+use crate::iwarp::endpoint::{Progress, READ_BUFFER, Readiness};
+use crate::iwarp::handshake::Responder;
+use crate::iwarp::socket::{Socket, is_shortage};
+
+/// Token of the waker and of the alarm; connections count from 1.
+const TOKEN_WAKER: u64 = 0;
+const TOKEN_ALARM: u64 = u64::MAX;
+/// How long a listener rests when descriptors have run out.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+/// Connections accepted before others get their turn.
+const ACCEPT_BURST: usize = 16;
+/// How long a socket that is done may wait for the peer to read what was sent last.
+const LINGER: Duration = Duration::from_secs(1);
+/// Batches delivered before sockets get their turn.
+const DELIVER_BURST: usize = 4;
+/// Most of a request that is read at a time.
+const REQUEST_READ: usize = 1024;
+/// Bound on closing everything when a channel is destroyed.
+const FINISH: Duration = Duration::from_secs(5);
+
+/// Whatever a token of the selector, or a timer's key, can mean.
+enum Entry {
+    Conn(Arc<Conn>),
+    Listener(Arc<Listener>),
+    /// A socket whose request has not come yet.
+    Pending(Box<Pending>),
+    /// A socket that is done; the peer may still have to read.
+    Lingering(Socket),
+}
+
+struct Pending {
+    socket: Socket,
+    peer: SockAddr,
+    responder: Responder,
+    slot: Slot,
+}
+
+/// What makes a channel go: owned by its thread, or run by the caller.
+pub(super) struct Driver {
+    commands: Commands,
+    selector: Selector,
+    events: Events,
+    timers: Timers,
+    entries: HashMap<u64, Entry>,
+    /// Connections with more to do at once.
+    again: Vec<Arc<Conn>>,
+    buffer: Box<[u8]>,
+    batch: Vec<Event>,
+    spin: Spin,
+    alarm: Option<Alarm>,
+    finished: bool,
+}
+
+impl Driver {
+    pub(super) fn new(commands: Commands, waker: &Waker, spin: Duration, manual: bool) -> Result<Self> {
+        let selector = Selector::new()?;
+        selector.add_level(waker.as_raw_fd(), TOKEN_WAKER)?;
+        let alarm = manual.then(Alarm::new).transpose()?;
+        if let Some(alarm) = &alarm {
+            selector.add_level(alarm.as_raw_fd(), TOKEN_ALARM)?;
+        }
+        Ok(Self {
+            commands,
+            selector,
+            events: Events::default(),
+            timers: Timers::default(),
+            entries: HashMap::new(),
+            again: Vec::new(),
+            buffer: vec![0; READ_BUFFER].into_boxed_slice(),
+            batch: Vec::new(),
+            spin: Spin::new(spin),
+            alarm,
+            finished: false,
+        })
+    }
+
+    pub(super) fn fd(&self) -> RawFd {
+        self.selector.as_raw_fd()
+    }
+
+    /// The thread of a channel. A panic is a bug of ours: it ends the channel's connections, with events, and not the
+    /// program.
+    pub(super) fn main(mut self, channel: &Arc<Channel>) {
+        channel.set_owner(Some(std::thread::current().id()));
+        while !self.finished {
+            let turn = catch_unwind(AssertUnwindSafe(|| self.turn(channel, None)));
+            match turn {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => self.break_off(channel, &error),
+                Err(_) => {
+                    let error = Error::new(
+                        libc::EIO,
+                        Reason::Internal,
+                        "a bug in the library stopped this connection",
+                    );
+                    self.break_off(channel, &error);
+                }
+            }
+        }
+        self.finish(channel);
+    }
+
+    /// One run of a manual channel.
+    pub(super) fn run(&mut self, channel: &Arc<Channel>, timeout: Option<Duration>) -> Result<usize> {
+        channel.parking().awake();
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        let delivered = self.turn(channel, deadline);
+        self.rest(channel);
+        delivered
+    }
+
+    /// Prepares the descriptor of a manual channel for the time until the next run.
+    fn rest(&mut self, channel: &Channel) {
+        let next = self.timers.next().map(|at| at.saturating_duration_since(Instant::now()));
+        if let Some(alarm) = &self.alarm {
+            alarm.set(next);
+        }
+        if !channel.parking().prepare_sleep() || self.has_work(channel) {
+            channel.waker().wake();
+        }
+    }
+
+    /// Ends everything: closes what is open and delivers, or drops, the last events.
+    pub(super) fn finish(&mut self, channel: &Arc<Channel>) {
+        let deadline = Instant::now() + FINISH;
+        self.close_all();
+        while Instant::now() < deadline {
+            let step = Instant::now() + Duration::from_millis(10);
+            let _ = self.turn(channel, Some(step));
+            while channel.deliver(&mut self.batch) > 0 {}
+            if channel.is_empty() {
+                break;
+            }
+            self.close_all();
+        }
+        self.entries.clear();
+    }
+
+    fn close_all(&mut self) {
+        let now = Instant::now();
+        let conns: Vec<_> = self.conns().collect();
+        for conn in conns {
+            self.drive(&conn, Happening::Request(Request::Close), now);
+        }
+        let listeners = self.entries.values().filter_map(|entry| match entry {
+            Entry::Listener(listener) => Some(Arc::clone(listener)),
+            _ => None,
+        });
+        for listener in listeners.collect::<Vec<_>>() {
+            self.unlisten(&listener);
+        }
+    }
+
+    fn conns(&self) -> impl Iterator<Item = Arc<Conn>> + '_ {
+        self.entries.values().filter_map(|entry| match entry {
+            Entry::Conn(conn) => Some(Arc::clone(conn)),
+            _ => None,
+        })
+    }
+
+    fn break_off(&mut self, channel: &Channel, error: &Error) {
+        channel.engine().log(Level::Error, format_args!("channel: {error}"));
+        for conn in self.conns().collect::<Vec<_>>() {
+            conn.break_off(error);
+            self.entries.remove(&conn.id());
+        }
+    }
+
+    fn has_work(&self, channel: &Channel) -> bool {
+        !self.again.is_empty()
+            || !self.commands.is_empty()
+            || channel.has_kicks()
+            || (channel.delivers() && channel.has_ready())
+    }
+
+    /// One turn: do what is to be done, wait at most until `deadline` (`None` = as long as it takes) if there was
+    /// nothing, deliver. Returns the number of events delivered.
+    fn turn(&mut self, channel: &Arc<Channel>, deadline: Option<Instant>) -> Result<usize> {
+        self.work(channel);
+        let timeout = if self.has_work(channel) || self.finished {
+            Some(Duration::ZERO)
+        } else {
+            let next = [self.timers.next(), deadline].into_iter().flatten().min();
+            next.map(|at| at.saturating_duration_since(Instant::now()))
+        };
+        self.wait(channel, timeout)?;
+        self.dispatch(channel);
+        self.work(channel);
+        let mut delivered = 0;
+        if channel.delivers() {
+            for _ in 0..DELIVER_BURST {
+                match channel.deliver(&mut self.batch) {
+                    0 => break,
+                    count => delivered += count,
+                }
+            }
+        }
+        Ok(delivered)
+    }
+
+    /// Waits for readiness: looks, spins for a while, then sleeps.
+    fn wait(&mut self, channel: &Channel, timeout: Option<Duration>) -> Result<()> {
+        if self.selector.wait(&mut self.events, Some(Duration::ZERO))? > 0 || timeout == Some(Duration::ZERO)
+        {
+            return Ok(());
+        }
+        if self.spin_until_ready(channel, timeout)? {
+            return Ok(());
+        }
+        if channel.parking().prepare_sleep() && !self.has_work(channel) {
+            self.selector.wait(&mut self.events, timeout)?;
+        }
+        channel.parking().awake();
+        Ok(())
+    }
+
+    fn spin_until_ready(&mut self, channel: &Channel, timeout: Option<Duration>) -> Result<bool> {
+        let budget = self.spin.budget().min(timeout.unwrap_or(Duration::MAX));
+        if budget > Duration::ZERO {
+            let end = Instant::now() + budget;
+            while Instant::now() < end {
+                if self.selector.wait(&mut self.events, Some(Duration::ZERO))? > 0 || self.has_work(channel) {
+                    self.spin.hit();
+                    return Ok(true);
+                }
+            }
+        }
+        self.spin.miss();
+        Ok(false)
+    }
+
+    /// Commands, timers that are due, and connections that were left with work.
+    fn work(&mut self, channel: &Arc<Channel>) {
+        while let Ok(command) = self.commands.try_recv() {
+            self.command(channel, command);
+        }
+        let now = Instant::now();
+        while let Some(key) = self.timers.pop(now) {
+            self.timer(key, now);
+        }
+        for conn in std::mem::take(&mut self.again) {
+            self.drive(&conn, Happening::Go, now);
+        }
+        while let Some(conn) = channel.take_kick() {
+            conn.end_kick();
+            self.drive(&conn, Happening::Go, now);
+        }
+    }
+
+    fn command(&mut self, channel: &Arc<Channel>, command: Command) {
+        let now = Instant::now();
+        match command {
+            Command::Add(conn) => {
+                self.entries.insert(conn.id(), Entry::Conn(Arc::clone(&conn)));
+                self.drive(&conn, Happening::Request(Request::Start), now);
+            }
+            Command::Request(conn, request) => self.drive(&conn, Happening::Request(request), now),
+            Command::Resolved(conn, result) => self.drive(&conn, Happening::Resolved(result), now),
+            Command::Listen(listener) => self.listen(channel, &listener),
+            Command::Unlisten(listener) => self.unlisten(&listener),
+            Command::Accepted(slot, socket, peer) => self.pend(channel, slot, socket, peer),
+            Command::Shutdown => self.finished = true,
+        }
+    }
+
+    /// Tells a connection what has happened and does what comes of it.
+    fn drive(&mut self, conn: &Arc<Conn>, happening: Happening, now: Instant) {
+        if conn.is_ended() {
+            return;
+        }
+        let mut io = Io { selector: &self.selector, buffer: &mut self.buffer, done: None };
+        let outcome = conn.drive(happening, now, &mut io);
+        let done = io.done.take();
+        self.timers.update(conn.id(), outcome.timer);
+        if outcome.progress == Progress::More {
+            self.again.push(Arc::clone(conn));
+        }
+        if outcome.closed {
+            self.entries.remove(&conn.id());
+            if let Some(socket) = done {
+                self.linger(conn.id(), socket, now);
+            }
+        }
+    }
+
+    /// Lets the peer read what was sent last: closing a socket with unread octets would reset it.
+    fn linger(&mut self, token: u64, socket: Socket, now: Instant) {
+        let _ = socket.shutdown_write();
+        if self.selector.add(socket.as_raw_fd(), token).is_ok() {
+            self.timers.set(token, now + LINGER);
+            self.entries.insert(token, Entry::Lingering(socket));
+        }
+    }
+
+    fn timer(&mut self, key: u64, now: Instant) {
+        match self.entries.get(&key) {
+            Some(Entry::Conn(conn)) => {
+                let conn = Arc::clone(conn);
+                self.drive(&conn, Happening::Timer, now);
+            }
+            Some(Entry::Listener(listener)) => {
+                // The rest is over: accept again.
+                let _ = listener.with_fd(|fd| self.selector.add_level(fd, key));
+            }
+            Some(Entry::Pending(_)) => self.drop_pending(key),
+            Some(Entry::Lingering(socket)) => {
+                // The peer does not read: it would not notice a FIN behind what it has not read either.
+                socket.reset_on_close();
+                self.entries.remove(&key);
+            }
+            None => {}
+        }
+    }
+
+    fn dispatch(&mut self, channel: &Arc<Channel>) {
+        let events = std::mem::take(&mut self.events);
+        for ready in events.iter() {
+            match ready.token {
+                TOKEN_WAKER => channel.waker().drain(),
+                TOKEN_ALARM => self.alarm.iter().for_each(|alarm| alarm.set(None)),
+                _ => self.ready(channel, ready),
+            }
+        }
+        self.events = events;
+    }
+
+    fn ready(&mut self, channel: &Arc<Channel>, ready: Ready) {
+        match self.entries.get_mut(&ready.token) {
+            Some(Entry::Conn(conn)) => {
+                let conn = Arc::clone(conn);
+                let readiness =
+                    Readiness { readable: ready.readable, writable: ready.writable, closed: ready.closed };
+                self.drive(&conn, Happening::Ready(readiness), Instant::now());
+            }
+            Some(Entry::Listener(listener)) => {
+                let listener = Arc::clone(listener);
+                self.accept(channel, &listener);
+            }
+            Some(Entry::Pending(_)) if ready.readable || ready.closed => {
+                self.read_request(channel, ready.token)
+            }
+            Some(Entry::Lingering(socket)) => {
+                let gone = loop {
+                    match socket.recv(&mut self.buffer) {
+                        Ok(0) => break true,
+                        Ok(_) => {}
+                        Err(error) => break error.kind() != std::io::ErrorKind::WouldBlock,
+                    }
+                };
+                if gone {
+                    self.timers.update(ready.token, None);
+                    self.entries.remove(&ready.token);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn listen(&mut self, channel: &Channel, listener: &Arc<Listener>) {
+        let added = listener.with_fd(|fd| self.selector.add_level(fd, listener.id()));
+        if let Some(Err(error)) = added {
+            channel.engine().log(Level::Error, format_args!("listener: {error}"));
+        }
+        self.entries.insert(listener.id(), Entry::Listener(Arc::clone(listener)));
+    }
+
+    fn unlisten(&mut self, listener: &Arc<Listener>) {
+        if self.entries.remove(&listener.id()).is_some() {
+            listener.with_fd(|fd| self.selector.remove(fd));
+            self.timers.update(listener.id(), None);
+            listener.shut();
+            listener.report_closed();
+        }
+    }
+
+    fn accept(&mut self, channel: &Arc<Channel>, listener: &Arc<Listener>) {
+        for _ in 0..ACCEPT_BURST {
+            match listener.accept() {
+                Ok(None) => return,
+                Ok(Some((slot, socket, peer))) => {
+                    let target = listener.next_channel();
+                    if Arc::ptr_eq(channel, &target) {
+                        self.pend(channel, slot, socket, peer);
+                    } else {
+                        target.send(Command::Accepted(slot, socket, peer));
+                    }
+                }
+                Err(error) if is_shortage(&error) => {
+                    // Nothing can be accepted for now, and a listener that stays readable would make the loop spin.
+                    listener.with_fd(|fd| self.selector.remove(fd));
+                    self.timers.set(listener.id(), Instant::now() + ACCEPT_REST);
+                    return;
+                }
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Waits for the request on an accepted socket.
+    fn pend(&mut self, channel: &Channel, slot: Slot, socket: Socket, peer: SockAddr) {
+        let token = channel.engine().next_id();
+        let refused = slot.listener.is_closing() || self.finished;
+        if refused || self.selector.add(socket.as_raw_fd(), token).is_err() {
+            return;
+        }
+        self.timers.set(token, Instant::now() + slot.listener.handshake_timeout);
+        let responder = slot.listener.responder(&peer);
+        self.entries.insert(token, Entry::Pending(Box::new(Pending { socket, peer, responder, slot })));
+    }
+
+    fn drop_pending(&mut self, token: u64) {
+        self.timers.update(token, None);
+        self.entries.remove(&token);
+    }
+
+    fn read_request(&mut self, channel: &Arc<Channel>, token: u64) {
+        loop {
+            let Some(Entry::Pending(pending)) = self.entries.get_mut(&token) else { return };
+            let buffer = self.buffer.get_mut(..REQUEST_READ).unwrap_or_default();
+            let count = match pending.socket.recv(buffer) {
+                Ok(0) => return self.drop_pending(token),
+                Ok(count) => count,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+                Err(_) => return self.drop_pending(token),
+            };
+            match pending.responder.input(buffer.get(..count).unwrap_or_default()) {
+                Ok((_, None)) => {}
+                Ok((_, Some(request))) => {
+                    self.timers.update(token, None);
+                    if let Some(Entry::Pending(pending)) = self.entries.remove(&token) {
+                        self.request(channel, token, *pending, &request.private_data);
+                    }
+                    return;
+                }
+                Err(refusal) => {
+                    let engine = channel.engine();
+                    engine
+                        .log(Level::Info, format_args!("listener: a request was refused: {}", refusal.error));
+                    self.refuse(token, refusal.reply);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Answers a request that can't be understood, where there is an answer, and lets the peer read it.
+    fn refuse(&mut self, token: u64, reply: Option<Vec<u8>>) {
+        let Some(Entry::Pending(pending)) = self.entries.remove(&token) else { return };
+        self.timers.update(token, None);
+        if let Some(reply) = reply {
+            // A new socket takes a few hundred octets, or is gone.
+            let _ = pending.socket.send(&reply);
+            self.selector.remove(pending.socket.as_raw_fd());
+            self.linger(token, pending.socket, Instant::now());
+        }
+    }
+
+    /// Makes a connection of a socket whose request has come.
+    fn request(&mut self, channel: &Arc<Channel>, token: u64, pending: Pending, private_data: &[u8]) {
+        let Pending { socket, peer, responder, slot } = pending;
+        match Conn::request(channel, &slot.listener, token, (socket, peer), responder, private_data) {
+            Ok(conn) => {
+                slot.complete();
+                self.entries.insert(token, Entry::Conn(Arc::clone(&conn)));
+                self.drive(&conn, Happening::Requested, Instant::now());
+            }
+            Err(error) => {
+                let engine = channel.engine();
+                engine.log(Level::Warn, format_args!("listener: no connection for a request: {error}"));
+            }
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The engine object: one protection domain, its memory, and what its channels share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use super::config::{self, Limits, PROVIDER_AUTO, PROVIDER_IWARP, PROVIDER_VERBS, QpConfig};
+use super::conn::Conn;
+use super::log::{Level, Logger};
+use super::{Object, register, retire};
+use crate::error::{Error, Result};
+use crate::iwarp::qp::{QueuePair, StagePool};
+use crate::memory::{Access, Arena, ArenaConfig, KeyTable, Owner, Region};
+
+/// What `rcg_engine_create` takes.
+#[derive(Clone, Copy, Default)]
+pub struct EngineConfig {
+    /// Where messages go.
+    pub logger: Logger,
+}
+
+/// The library, opened once or more by a program.
+pub struct Engine {
+    handle: AtomicUsize,
+    logger: Logger,
+    keys: Arc<KeyTable>,
+    stages: Arc<StagePool>,
+    next_id: AtomicU64,
+    channels: AtomicUsize,
+    closed: AtomicBool,
+}
+
+impl Engine {
+    /// A new engine. No RDMA device is needed, and its absence is not worth a word.
+    pub fn create(config: EngineConfig) -> Result<Arc<Self>> {
+        let engine = Arc::new(Self {
+            handle: AtomicUsize::new(0),
+            logger: config.logger,
+            keys: KeyTable::new(),
+            stages: Arc::default(),
+            next_id: AtomicU64::new(1),
+            channels: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
+        });
+        engine.handle.store(register(Object::Engine(Arc::clone(&engine)))?, Ordering::Relaxed);
+        Ok(engine)
+    }
+
+    /// Its handle.
+    pub fn handle(&self) -> usize {
+        self.handle.load(Ordering::Relaxed)
+    }
+
+    /// Ends it; `EBUSY` while it has channels, regions or arenas.
+    pub fn destroy(&self) -> Result<()> {
+        let live = |count: &AtomicUsize| count.load(Ordering::SeqCst);
+        let (channels, regions, arenas) =
+            (live(&self.channels), live(&self.keys.regions), live(&self.keys.arenas));
+        if channels + regions + arenas > 0 {
+            let text =
+                format!("the engine still has {channels} channels, {regions} regions and {arenas} arenas");
+            return Err(Error::state(libc::EBUSY, text));
+        }
+        if self.closed.swap(true, Ordering::SeqCst) {
+            return Err(Error::state(libc::EBADF, "the engine is destroyed"));
+        }
+        retire(self.handle());
+        Ok(())
+    }
+
+    pub(super) fn log(&self, level: Level, message: std::fmt::Arguments<'_>) {
+        self.logger.log(level, message);
+    }
+
+    pub(super) fn keys(&self) -> &Arc<KeyTable> {
+        &self.keys
+    }
+
+    pub(super) fn stages(&self) -> &Arc<StagePool> {
+        &self.stages
+    }
+
+    /// A number for a connection, a listener or a socket: its stream, its token and the key of its timer.
+    pub(super) fn next_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(super) fn channel_created(&self) {
+        self.channels.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(super) fn channel_destroyed(&self) {
+        self.channels.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// The limits of a provider; of `auto` those of what is there.
+    pub fn limits(&self, provider: u32) -> Result<Limits> {
+        self.provider_status(provider)?;
+        Ok(config::iwarp_limits())
+    }
+
+    /// Whether a provider can be used, and if not, why.
+    pub fn provider_status(&self, provider: u32) -> Result<()> {
+        match provider {
+            PROVIDER_AUTO | PROVIDER_IWARP => Ok(()),
+            PROVIDER_VERBS => Err(config::verbs_unavailable()),
+            other => Err(Error::invalid(format!("no provider has the number {other}"))),
+        }
+    }
+
+    /// Registers memory of the caller's.
+    ///
+    /// # Safety
+    /// As for [`Region::new`].
+    pub unsafe fn register(
+        self: &Arc<Self>,
+        addr: *mut u8,
+        length: usize,
+        access: Access,
+    ) -> Result<Arc<Region>> {
+        // SAFETY: by this function's own contract.
+        let region = unsafe { Region::new(&self.keys, addr, length, access) }?;
+        region.set_handle(register(Object::Region(Arc::clone(&region)))?);
+        self.keys.regions.fetch_add(1, Ordering::SeqCst);
+        Ok(region)
+    }
+
+    /// An arena of registered buffers.
+    pub fn arena(&self, config: ArenaConfig) -> Result<Arc<Arena>> {
+        let arena = Arena::new(&self.keys, config)?;
+        arena.set_handle(register(Object::Arena(Arc::clone(&arena)))?);
+        self.keys.arenas.fetch_add(1, Ordering::SeqCst);
+        Ok(arena)
+    }
+
+    /// Bytes of memory the library holds for one idle connection made like this.
+    pub fn conn_memory(&self, qp: &QpConfig) -> Result<usize> {
+        let plan = qp.plan()?;
+        let reads = QueuePair::read_memory(plan.ird as usize, plan.ord as usize);
+        Ok(size_of::<Conn>() + QueuePair::memory(&plan.caps) + reads)
+    }
+}
+
+/// Ends a region that [`Engine::register`] made.
+pub fn deregister(region: &Arc<Region>) -> Result<()> {
+    if region.is_of_arena() {
+        return Err(Error::state(libc::EBUSY, "the region belongs to an arena, which ends it"));
+    }
+    region.deregister()?;
+    retire(region.handle());
+    region.domain().regions.fetch_sub(1, Ordering::SeqCst);
+    Ok(())
+}
+
+/// A key for a range of a region, for one connection or for all of the engine's.
+pub fn key(
+    region: &Arc<Region>,
+    conn: Option<&Conn>,
+    offset: usize,
+    length: usize,
+    access: Access,
+) -> Result<u32> {
+    let owner = match conn {
+        None => Owner::Domain,
+        Some(conn) if conn.is_ended() => {
+            return Err(Error::state(libc::ENOTCONN, "the connection has ended"));
+        }
+        Some(conn) if !Arc::ptr_eq(conn.channel().engine().keys(), region.domain()) => {
+            return Err(Error::invalid("the connection and the region belong to different engines"));
+        }
+        Some(conn) => Owner::Stream(conn.id()),
+    };
+    region.key(owner, offset, length, access)
+}
+
+/// Lends a buffer of an arena: its address, its length, its region.
+pub fn arena_take(arena: &Arena) -> Result<(*mut u8, usize, Arc<Region>)> {
+    arena.take(|region| {
+        region.set_handle(register(Object::Region(Arc::clone(region)))?);
+        Ok(())
+    })
+}
+
+/// Ends an arena.
+pub fn arena_destroy(arena: &Arena) -> Result<()> {
+    arena.destroy(|region| retire(region.handle()))?;
+    retire(arena.handle());
+    arena.domain().arenas.fetch_sub(1, Ordering::SeqCst);
+    Ok(())
+}

@@ -1,0 +1,237 @@
+//! Listeners: who may still come in, and where those who come in go.
+
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use socket2::SockAddr;
+
+use super::channel::{Channel, Command, Source};
+use super::config::{ListenConfig, QpPlan, millis};
+use super::event::{Event, kind};
+use super::log::Level;
+use super::{Object, register, retire};
+use crate::error::{Error, Result};
+use crate::iwarp::endpoint::OWN_MAX_ULPDU;
+use crate::iwarp::handshake::{Limits, OwnTag, Responder};
+use crate::iwarp::socket::{self, Options, Socket, is_loopback};
+
+/// What `rcg_listener_query` tells.
+#[derive(Clone, Debug)]
+pub struct ListenerInfo {
+    /// The address, with the port in force.
+    pub local: SockAddr,
+    /// The backlog in force.
+    pub backlog: u32,
+    /// Connections whose request is awaited now.
+    pub pending: u32,
+    /// Connections accepted from TCP.
+    pub accepted: u64,
+    /// Connections closed at once, because too many requests were awaited.
+    pub refused_pending: u64,
+    /// Connections that ended before a valid request had come.
+    pub failed_handshakes: u64,
+    /// Failures of accept(2), as when descriptors run out.
+    pub accept_errors: u64,
+}
+
+#[derive(Default)]
+struct Counters {
+    accepted: AtomicU64,
+    refused_pending: AtomicU64,
+    failed_handshakes: AtomicU64,
+    accept_errors: AtomicU64,
+}
+
+/// A listening socket and what its connections are made like.
+pub struct Listener {
+    handle: AtomicUsize,
+    id: u64,
+    context: usize,
+    channel: Arc<Channel>,
+    spread: Vec<Arc<Channel>>,
+    next: AtomicUsize,
+    socket: Mutex<Option<socket::Listener>>,
+    local: SockAddr,
+    backlog: u32,
+    max_pending: u32,
+    pending: AtomicU32,
+    pub(super) handshake_timeout: Duration,
+    pub(super) plan: QpPlan,
+    counters: Counters,
+    closing: AtomicBool,
+}
+
+impl Listener {
+    pub(super) fn create(channel: &Arc<Channel>, addr: &SockAddr, config: ListenConfig) -> Result<Arc<Self>> {
+        let plan = config.qp.plan()?;
+        let engine = channel.engine();
+        if config.channels.iter().any(|other| !Arc::ptr_eq(other.engine(), engine)) {
+            return Err(Error::invalid("the channels of a listener belong to one engine"));
+        }
+        let handshake_timeout = millis(config.handshake_timeout_ms, 5_000, "handshake_timeout_ms")?;
+        let backlog = if config.backlog == 0 { 128 } else { config.backlog };
+        let socket = socket::Listener::bind(addr, backlog, config.v6only)?;
+        let spread = if config.channels.is_empty() { vec![Arc::clone(channel)] } else { config.channels };
+        let listener = Arc::new(Self {
+            handle: AtomicUsize::new(0),
+            id: engine.next_id(),
+            context: config.context,
+            channel: Arc::clone(channel),
+            spread,
+            next: AtomicUsize::new(0),
+            local: socket.local()?,
+            backlog: socket.backlog(),
+            socket: Mutex::new(Some(socket)),
+            max_pending: if config.max_pending == 0 { 1024 } else { config.max_pending },
+            pending: AtomicU32::new(0),
+            handshake_timeout,
+            plan,
+            counters: Counters::default(),
+            closing: AtomicBool::new(false),
+        });
+        listener.handle.store(register(Object::Listener(Arc::clone(&listener)))?, Ordering::Relaxed);
+        if let Err(error) = channel.admit(Command::Listen(Arc::clone(&listener))) {
+            retire(listener.handle());
+            return Err(error);
+        }
+        Ok(listener)
+    }
+
+    /// Its handle.
+    pub fn handle(&self) -> usize {
+        self.handle.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Closes it: no more connections come in, those that are there live on.
+    pub fn close(self: &Arc<Self>) -> Result<()> {
+        if !self.closing.swap(true, Ordering::SeqCst) {
+            self.channel.send(Command::Unlisten(Arc::clone(self)));
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::SeqCst)
+    }
+
+    /// What it does.
+    pub fn info(&self) -> ListenerInfo {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        ListenerInfo {
+            local: self.local.clone(),
+            backlog: self.backlog,
+            pending: self.pending.load(Ordering::Relaxed),
+            accepted: count(&self.counters.accepted),
+            refused_pending: count(&self.counters.refused_pending),
+            failed_handshakes: count(&self.counters.failed_handshakes),
+            accept_errors: count(&self.counters.accept_errors),
+        }
+    }
+
+    /// Runs `visit` with the socket's descriptor, while it is open.
+    pub(super) fn with_fd<T>(&self, visit: impl FnOnce(i32) -> T) -> Option<T> {
+        self.socket.lock().as_ref().map(|socket| visit(socket.as_raw_fd()))
+    }
+
+    pub(super) fn shut(&self) {
+        self.socket.lock().take();
+    }
+
+    /// Accepts one connection; `None` when there is none.
+    pub(super) fn accept(self: &Arc<Self>) -> Result<Option<(Slot, Socket, SockAddr)>> {
+        let options = Options { dead_peer: self.plan.dead_peer, congestion: self.plan.congestion.as_deref() };
+        loop {
+            let accepted = self.socket.lock().as_ref().map_or(Ok(None), |socket| socket.accept(&options));
+            let Some((socket, peer)) = accepted.inspect_err(|error| self.note_accept_error(error))? else {
+                return Ok(None);
+            };
+            self.counters.accepted.fetch_add(1, Ordering::Relaxed);
+            if self.pending.load(Ordering::Relaxed) >= self.max_pending {
+                self.counters.refused_pending.fetch_add(1, Ordering::Relaxed);
+                continue;
+            }
+            return Ok(Some((Slot::new(self), socket, peer)));
+        }
+    }
+
+    /// The channels in turn, those that have been destroyed left out.
+    pub(super) fn next_channel(&self) -> Arc<Channel> {
+        let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.spread.len().max(1);
+        let (before, after) = self.spread.split_at(turn.min(self.spread.len()));
+        let alive = after.iter().chain(before).find(|channel| !channel.is_closed());
+        Arc::clone(alive.unwrap_or(&self.channel))
+    }
+
+    fn note_accept_error(&self, error: &Error) {
+        let before = self.counters.accept_errors.fetch_add(1, Ordering::Relaxed);
+        // Once in a while, not at every attempt.
+        if before.is_power_of_two() || before == 0 {
+            let engine = self.channel.engine();
+            engine.log(Level::Warn, format_args!("listener: {error}; {}", error.remedy));
+        }
+    }
+
+    /// The responder's side of MPA for a peer at this address.
+    pub(super) fn responder(&self, peer: &SockAddr) -> Responder {
+        Responder::new(Limits {
+            ird: super::config::iwarp_limits().max_ird as u16,
+            ord: super::config::iwarp_limits().max_ord as u16,
+            crc: self.plan.crc,
+            offer_crc: !is_loopback(peer),
+            max_revision: 2,
+            tag: (!self.plan.raw_private_data).then_some(own_tag()),
+        })
+    }
+
+    pub(super) fn context(&self) -> usize {
+        self.context
+    }
+
+    /// Its last event.
+    pub(super) fn closed_event(&self) -> Event {
+        Event { kind: kind::CLOSED, listener: self.handle(), context: self.context, ..Event::default() }
+    }
+
+    pub(super) fn report_closed(self: &Arc<Self>) {
+        self.channel.mark_ready(Source::Listener(Arc::clone(self)));
+    }
+}
+
+/// What we tell peers of our own kind.
+pub(super) fn own_tag() -> OwnTag {
+    OwnTag { max_ulpdu: OWN_MAX_ULPDU as u16, flags: 0 }
+}
+
+/// A place among the connections whose request is awaited; given back when it is dropped.
+pub(super) struct Slot {
+    pub(super) listener: Arc<Listener>,
+    complete: bool,
+}
+
+impl Slot {
+    fn new(listener: &Arc<Listener>) -> Self {
+        listener.pending.fetch_add(1, Ordering::Relaxed);
+        Self { listener: Arc::clone(listener), complete: false }
+    }
+
+    /// The request has come.
+    pub(super) fn complete(mut self) {
+        self.complete = true;
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.listener.pending.fetch_sub(1, Ordering::Relaxed);
+        if !self.complete {
+            self.listener.counters.failed_handshakes.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}

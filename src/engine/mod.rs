@@ -1,0 +1,70 @@
+//! The engine: channels and their threads, connections and listeners, and what the C API sees of all of it.
+
+mod alarm;
+mod channel;
+mod config;
+mod conn;
+mod driver;
+mod event;
+mod handles;
+mod instance;
+mod listener;
+pub mod log;
+mod perform;
+mod report;
+pub mod resolve;
+mod selector;
+mod spin;
+mod timers;
+mod waker;
+
+use std::sync::{Arc, OnceLock};
+
+pub use channel::{Channel, ChannelConfig, Sink};
+pub use config::{
+    AcceptConfig, ConnectConfig, FLAG_RAW_PRIVATE_DATA, FLAG_STRICT_RECV, Limits, ListenConfig,
+    MAX_ADDRESSES, PROVIDER_AUTO, PROVIDER_IWARP, PROVIDER_VERBS, QpConfig, Target,
+};
+pub use conn::{Conn, ConnInfo};
+pub use event::{ErrorReport, Event, Place, event_flags, kind};
+pub use instance::{Engine, EngineConfig, arena_destroy, arena_take, deregister, key};
+pub use listener::{Listener, ListenerInfo};
+
+use crate::error::Result;
+use crate::memory::{Arena, Region};
+use handles::Handles;
+
+/// Whatever a handle of the C API can name.
+#[derive(Clone)]
+pub enum Object {
+    /// `rcg_engine`
+    Engine(Arc<Engine>),
+    /// `rcg_channel`
+    Channel(Arc<Channel>),
+    /// `rcg_listener`
+    Listener(Arc<Listener>),
+    /// `rcg_conn`
+    Conn(Arc<Conn>),
+    /// `rcg_mr`
+    Region(Arc<Region>),
+    /// `rcg_arena`
+    Arena(Arc<Arena>),
+}
+
+fn table() -> &'static Handles<Object> {
+    static TABLE: OnceLock<Handles<Object>> = OnceLock::new();
+    TABLE.get_or_init(Handles::default)
+}
+
+/// What a handle names; `None` for a stale one or garbage.
+pub fn object(handle: usize) -> Option<Object> {
+    table().get(handle)
+}
+
+fn register(object: Object) -> Result<usize> {
+    table().insert(object)
+}
+
+fn retire(handle: usize) {
+    table().remove(handle);
+}
