@@ -3,6 +3,7 @@
 //! The public interface is the C header `include/rdmacm_gluster.h`; the Rust items are public only for the
 //! project's own tests, benches and fuzz targets.
 
+pub mod capi;
 pub mod cm;
 pub mod engine;
 pub mod error;
