@@ -1,0 +1,40 @@
+#!/bin/sh
+# The example programs do what they say. test_examples.sh BINDIR, or EXAMPLES=FOLDER where they lie elsewhere.
+set -eu
+
+bindir=${EXAMPLES:-${1:?usage: test_examples.sh BINDIR}}
+tmp=$(mktemp -d)
+server=
+cleanup() {
+    [ -z "$server" ] || kill "$server" 2>/dev/null || :
+    rm -rf "$tmp"
+}
+trap cleanup EXIT
+trap 'exit 1' INT TERM HUP
+
+if [ ! -x "$bindir/hello_server" ]; then
+    echo "no examples in $bindir" >&2
+    exit 1
+fi
+
+"$bindir/manual" >"$tmp/manual"
+grep -qx answered "$tmp/manual"
+
+: >"$tmp/server"
+"$bindir/hello_server" 127.0.0.1 0 >"$tmp/server" 2>&1 &
+server=$!
+port=
+for _ in $(seq 100); do
+    port=$(sed -n 's/^port //p' "$tmp/server")
+    [ -z "$port" ] || break
+    sleep 0.02
+done
+"$bindir/hello_client" 127.0.0.1 "$port"
+wait "$server"
+server=
+grep -qx "message 'done'; the buffer says: hello, memory of another process" "$tmp/server"
+
+# nobody listens there any more: one line says so, and the exit status
+if "$bindir/hello_client" 127.0.0.1 "$port" 2>"$tmp/refused"; then exit 1; fi
+grep -q "$port" "$tmp/refused"
+echo "examples: passed"
