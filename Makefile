@@ -1,0 +1,98 @@
+# librdmacm-gluster: cargo compiles, this file links, installs and checks.
+# For packagers: make; make install DESTDIR= PREFIX= LIBDIR= INCLUDEDIR= MANDIR=
+
+PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+MANDIR ?= $(PREFIX)/share/man
+DESTDIR ?=
+
+CARGO ?= cargo
+CARGO_TARGET_DIR ?= $(CURDIR)/target
+export CARGO_TARGET_DIR
+INSTALL ?= install
+
+# The version has one source. The soname carries the major number only.
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+SOVERSION := $(firstword $(subst ., ,$(VERSION)))
+# What Rust's standard library needs; scripts/check.sh compares it with what rustc says.
+NATIVE_LIBS := $(shell sed -n 's/^Libs\.private: //p' pkgconfig/rdmacm-gluster.pc.in)
+
+ARCHIVE := $(CARGO_TARGET_DIR)/release/librdmacm_gluster.a
+MAP := abi/librdmacm-gluster.map
+NAME := librdmacm-gluster
+SONAME := $(NAME).so.$(SOVERSION)
+SHARED := $(NAME).so.$(VERSION)
+MAN3 := $(wildcard man/*.3)
+MAN7 := $(wildcard man/*.7)
+
+.PHONY: all demo check check-quick install uninstall header clean setup FORCE
+
+all: build/$(SHARED) build/$(SONAME) build/$(NAME).so build/$(NAME).a
+
+# Without cargo (sudo make install) what was built before is taken.
+$(ARCHIVE): FORCE
+	@if command -v $(CARGO) >/dev/null 2>&1; then \
+		$(CARGO) build --release --locked --lib; \
+	elif [ ! -f $@ ]; then \
+		echo "no $(CARGO) in PATH and nothing built yet" >&2; exit 1; \
+	fi
+
+build:
+	mkdir -p $@
+
+# rustc would hand the linker a version script of its own, so the shared library is linked here.
+build/$(SHARED): $(ARCHIVE) $(MAP) Makefile pkgconfig/rdmacm-gluster.pc.in | build
+	$(CC) -shared -o $@ $(LDFLAGS) \
+		-Wl,-soname,$(SONAME) -Wl,--version-script=$(MAP) -Wl,--gc-sections \
+		-Wl,-z,defs -Wl,-z,relro -Wl,-z,now \
+		-Wl,--whole-archive $(ARCHIVE) -Wl,--no-whole-archive -Wl,--as-needed $(NATIVE_LIBS)
+
+build/$(SONAME): build/$(SHARED)
+	ln -sf $(SHARED) $@
+
+build/$(NAME).so: build/$(SONAME)
+	ln -sf $(SONAME) $@
+
+build/$(NAME).a: $(ARCHIVE) | build
+	cp -f $< $@
+
+install: all
+	$(INSTALL) -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(MANDIR)/man3 $(DESTDIR)$(MANDIR)/man7
+	$(INSTALL) -m 755 build/$(SHARED) $(DESTDIR)$(LIBDIR)/$(SHARED)
+	ln -sf $(SHARED) $(DESTDIR)$(LIBDIR)/$(SONAME)
+	ln -sf $(SONAME) $(DESTDIR)$(LIBDIR)/$(NAME).so
+	$(INSTALL) -m 644 build/$(NAME).a $(DESTDIR)$(LIBDIR)/$(NAME).a
+	$(INSTALL) -m 644 include/rdmacm_gluster.h $(DESTDIR)$(INCLUDEDIR)/rdmacm_gluster.h
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
+		-e 's|@VERSION@|$(VERSION)|' pkgconfig/rdmacm-gluster.pc.in \
+		> $(DESTDIR)$(LIBDIR)/pkgconfig/rdmacm-gluster.pc
+	chmod 644 $(DESTDIR)$(LIBDIR)/pkgconfig/rdmacm-gluster.pc
+	$(if $(MAN3),$(INSTALL) -m 644 $(MAN3) $(DESTDIR)$(MANDIR)/man3)
+	$(if $(MAN7),$(INSTALL) -m 644 $(MAN7) $(DESTDIR)$(MANDIR)/man7)
+
+uninstall:
+	rm -f $(addprefix $(DESTDIR)$(LIBDIR)/,$(SHARED) $(SONAME) $(NAME).so $(NAME).a pkgconfig/rdmacm-gluster.pc)
+	rm -f $(DESTDIR)$(INCLUDEDIR)/rdmacm_gluster.h
+	$(if $(MAN3),rm -f $(addprefix $(DESTDIR)$(MANDIR)/man3/,$(notdir $(MAN3))))
+	$(if $(MAN7),rm -f $(addprefix $(DESTDIR)$(MANDIR)/man7/,$(notdir $(MAN7))))
+
+# Brings include/rdmacm_gluster.h up to date with src/capi.
+header:
+	UPDATE_HEADER=1 $(CARGO) test --locked --test header
+
+setup:
+	@scripts/setup.sh
+
+demo: setup
+	@scripts/demo.sh
+
+check: setup
+	@scripts/check.sh full
+
+check-quick:
+	@scripts/check.sh quick
+
+clean:
+	rm -rf build
+	$(CARGO) clean
