@@ -10,8 +10,8 @@ use socket2::SockAddr;
 
 use super::channel::{Channel, Command, Source};
 use super::config::{
-    AcceptConfig, ConnectConfig, FLAG_RAW_PRIVATE_DATA, FLAG_STRICT_RECV, MAX_ADDRESSES, PROVIDER_IWARP,
-    QpPlan, Target, check_private_data, iwarp_limits, millis,
+    AcceptConfig, ConnectConfig, FLAG_RAW_PRIVATE_DATA, FLAG_STRICT_RECV, MAX_ADDRESSES, QpPlan, Target,
+    check_private_data, iwarp_limits, millis,
 };
 use super::event::{Event, event_flags, kind};
 use super::listener::Listener;
@@ -19,66 +19,16 @@ use super::perform::{Happening, Io, Outcome};
 use super::resolve::{format_addr, numeric};
 use super::{Object, register, retire};
 use crate::cm::{self, Life, Request, State};
-use crate::error::{Error, Reason, Result, STAGE_COUNT};
+use crate::error::{Error, Reason, Result};
 use crate::iwarp::endpoint::{Endpoint, Policy, Progress};
 use crate::iwarp::handshake::Responder;
-use crate::iwarp::qp::fpdu_len;
 use crate::iwarp::socket::Socket;
-use crate::work::{Completion, MAX_INLINE, MAX_SGE, Opcode, RecvWr, SendWr};
+use crate::work::{Completion, Opcode, RecvWr, SendWr};
 
 /// Default bound on a whole connect.
 const CONNECT_TIMEOUT_MS: u32 = 10_000;
 /// Bound on waiting for flushed operations; ours are flushed at once.
 const FLUSH_GRACE: Duration = Duration::from_secs(1);
-
-/// What `rcg_conn_query` tells.
-#[derive(Clone, Debug)]
-pub struct ConnInfo {
-    /// `RCG_STATE_*`.
-    pub state: u32,
-    /// `RCG_PROVIDER_*`.
-    pub provider: u32,
-    /// Our address, once there is a socket.
-    pub local: Option<SockAddr>,
-    /// The peer's address, once one is being tried.
-    pub peer: Option<SockAddr>,
-    /// The device.
-    pub device: &'static str,
-    /// How long each stage took.
-    pub stages: [Duration; STAGE_COUNT],
-    /// RDMA Reads the peer may have outstanding.
-    pub ird: u32,
-    /// RDMA Reads we may have outstanding.
-    pub ord: u32,
-    /// Whether FPDUs carry a CRC.
-    pub crc: bool,
-    /// Revision of MPA.
-    pub mpa_revision: u32,
-    /// Octets of the longest FPDU we send.
-    pub max_fpdu: u32,
-    /// Whether the peer is this library.
-    pub own_peer: bool,
-    /// Operations in the send queue.
-    pub send_depth: u32,
-    /// Receives in the receive queue.
-    pub recv_depth: u32,
-    /// Most private data.
-    pub max_private_data: u32,
-    /// Most octets inline.
-    pub max_inline: u32,
-    /// Most scatter/gather elements.
-    pub max_sge: u32,
-    /// Octets handed to TCP.
-    pub bytes_sent: u64,
-    /// Octets taken from TCP.
-    pub bytes_received: u64,
-    /// Operations posted.
-    pub operations: u64,
-    /// Times a message waited for a receive.
-    pub recv_stalls: u64,
-    /// Times TCP took less than was offered.
-    pub send_stalls: u64,
-}
 
 /// How a request was answered.
 pub(super) enum Answer {
@@ -120,7 +70,7 @@ pub struct Conn {
     in_ready: AtomicBool,
     in_kicks: AtomicBool,
     ended: AtomicBool,
-    inner: Mutex<Inner>,
+    pub(super) inner: Mutex<Inner>,
 }
 
 impl Conn {
@@ -426,50 +376,6 @@ impl Conn {
             out.push(event);
         }
         inner.has_events()
-    }
-
-    /// What is known of it.
-    pub fn info(&self) -> ConnInfo {
-        let inner = self.inner.lock();
-        let qp = inner.endpoint.qp();
-        let agreed = inner.endpoint.agreed();
-        let counters = qp.counters();
-        ConnInfo {
-            state: state_number(inner.life.state()),
-            provider: PROVIDER_IWARP,
-            local: inner.local.clone(),
-            peer: inner.peer.as_deref().cloned(),
-            device: "tcp",
-            stages: inner.life.stage_times(Instant::now()),
-            ird: agreed.map_or(0, |agreed| u32::from(agreed.ird)),
-            ord: agreed.map_or(0, |agreed| u32::from(agreed.ord)),
-            crc: agreed.is_some_and(|agreed| agreed.crc),
-            mpa_revision: agreed.map_or(0, |agreed| u32::from(agreed.revision)),
-            max_fpdu: agreed.map_or(0, |_| fpdu_len(qp.parameters().max_ulpdu) as u32),
-            own_peer: agreed.is_some_and(|agreed| agreed.peer_tag.is_some()),
-            send_depth: inner.plan.caps.send_depth as u32,
-            recv_depth: inner.plan.caps.recv_depth as u32,
-            max_private_data: inner.endpoint.max_private_data() as u32,
-            max_inline: MAX_INLINE as u32,
-            max_sge: MAX_SGE as u32,
-            bytes_sent: qp.octets_sent(),
-            bytes_received: counters.received,
-            operations: counters.operations,
-            recv_stalls: counters.recv_stalls,
-            send_stalls: inner.endpoint.send_stalls(),
-        }
-    }
-}
-
-/// The numbers of `RCG_STATE_*`.
-fn state_number(state: State) -> u32 {
-    match state {
-        State::Idle | State::Connecting => 1,
-        State::Requested => 2,
-        State::Accepting => 3,
-        State::Established => 4,
-        State::Draining | State::Disconnecting | State::Flushing => 5,
-        State::Closed => 6,
     }
 }
 

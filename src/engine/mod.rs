@@ -7,6 +7,7 @@ mod conn;
 mod driver;
 mod event;
 mod handles;
+mod info;
 mod instance;
 mod listener;
 pub mod log;
@@ -25,8 +26,9 @@ pub use config::{
     AcceptConfig, ConnectConfig, FLAG_RAW_PRIVATE_DATA, FLAG_STRICT_RECV, Limits, ListenConfig,
     MAX_ADDRESSES, PROVIDER_AUTO, PROVIDER_IWARP, PROVIDER_VERBS, QpConfig, Target,
 };
-pub use conn::{Conn, ConnInfo};
+pub use conn::Conn;
 pub use event::{ErrorReport, Event, Place, event_flags, kind};
+pub use info::ConnInfo;
 pub use instance::{Engine, EngineConfig, arena_destroy, arena_take, deregister, key};
 pub use listener::{Listener, ListenerInfo};
 
