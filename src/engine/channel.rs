@@ -198,9 +198,8 @@ impl Channel {
 
     /// A connection or listener more.
     pub(super) fn adopt(&self) {
-        self.live.fetch_add(1, Ordering::SeqCst);
+        let live = self.live.fetch_add(1, Ordering::SeqCst) + 1;
         // Room for each of them, so that marking never allocates.
-        let live = self.live.load(Ordering::SeqCst);
         let mut ready = self.ready.lock();
         let missing = live.saturating_sub(ready.sources.len());
         ready.sources.reserve(missing);

@@ -60,11 +60,8 @@ impl Inner {
         io: &mut Io<'_>,
     ) -> Outcome {
         let mut inputs = Vec::new();
-        if matches!(happening, Happening::Requested) {
-            self.announce(conn);
-        }
         let progress =
-            if self.closed { Progress::Waiting } else { self.happen(happening, now, io, &mut inputs) };
+            if self.closed { Progress::Waiting } else { self.happen(conn, happening, now, io, &mut inputs) };
         self.settle(conn, now, io, &mut inputs);
         if self.draining && self.endpoint.qp().sends_drained() {
             self.draining = false;
@@ -77,6 +74,7 @@ impl Inner {
 
     fn happen(
         &mut self,
+        conn: &Conn,
         happening: Happening,
         now: Instant,
         io: &mut Io<'_>,
@@ -89,6 +87,7 @@ impl Inner {
                 Progress::Waiting
             }
             Happening::Requested => {
+                self.announce(conn);
                 inputs.push(Input::Requested);
                 // The peer may have gone already: its FIN makes no new edge.
                 self.endpoint.ready(Readiness { readable: true, ..Readiness::default() }, io.buffer, inputs)
@@ -202,7 +201,6 @@ impl Inner {
         let Some(addr) = self.candidates.get(self.life.attempt()) else {
             return Err(Error::invalid("no such address").at(Stage::Address));
         };
-        self.peer = Some(Arc::new(addr.clone()));
         let local = self.connect.as_ref().and_then(|connect| connect.local.as_ref());
         let socket = self.endpoint.connect(addr, local)?;
         io.selector.add(socket.as_raw_fd(), conn.id()).map_err(|error| error.at(Stage::Device))
@@ -308,7 +306,7 @@ impl Inner {
     }
 
     /// A peer's request as an event.
-    pub(super) fn announce(&mut self, conn: &Conn) {
+    fn announce(&mut self, conn: &Conn) {
         let private_data = self.endpoint.peer_private();
         self.early.push_back(Event {
             kind: kind::CONNECT_REQUEST,

@@ -35,7 +35,7 @@ impl Endpoint {
             // The socket is full and will tell the channel when it is not.
             return Ok(Progress::Waiting);
         }
-        self.send_once()
+        Ok(self.send_once())
     }
 
     /// Posts receives. `More` = a message waits for them.
@@ -55,15 +55,15 @@ impl Endpoint {
     }
 
     /// Builds a gather if there is none and sends it: one system call at most.
-    fn send_once(&mut self) -> Result<Progress> {
-        // The channel finds a failure by itself; posting has succeeded.
-        Ok(match self.send_gather() {
+    fn send_once(&mut self) -> Progress {
+        match self.send_gather() {
             Ok(Sent::All) if !self.qp.is_quiet() => Progress::More,
             // A key was revoked under a Read Response.
             Ok(_) if self.qp.fault().is_some() => Progress::More,
             Ok(_) => Progress::Waiting,
+            // The channel finds a failure by itself; posting has succeeded.
             Err(_) => Progress::More,
-        })
+        }
     }
 
     /// Sends what can be sent now, for a while.
@@ -255,14 +255,13 @@ impl Endpoint {
     /// A peer without RFC 6581's ready-to-receive may fail when an FPDU is glued to the reply: wait until the reply
     /// has been acknowledged, and a step more.
     fn check_hold(&mut self, now: Instant) -> Progress {
-        let pending =
-            self.socket.as_ref().and_then(|socket| socket.liveness().ok()).map_or(0, |live| live.unacked);
         if self.qp.heard() || self.acknowledged {
             self.hold_until = None;
             self.qp.release_hold();
             return Progress::More;
         }
-        self.acknowledged = pending == 0;
+        let live = self.socket.as_ref().and_then(|socket| socket.liveness().ok());
+        self.acknowledged = live.is_none_or(|live| live.unacked == 0);
         self.hold_until = Some(now + HOLD_STEP);
         Progress::Waiting
     }
