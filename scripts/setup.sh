@@ -18,4 +18,8 @@ need pkg-config pkg-config
 need ip iproute2
 need mandoc mandoc
 need timeout coreutils
+need /usr/include/rdma/rdma_cma.h librdmacm-dev
+need /usr/include/infiniband/verbs.h libibverbs-dev
+# rdma-sys makes its bindings with libclang, of whichever version.
+compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null || need /nonexistent libclang-dev
 install_missing
