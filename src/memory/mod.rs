@@ -7,8 +7,10 @@ mod arena;
 mod keys;
 mod receive_pool;
 mod region;
+mod registration;
 
 pub use arena::{Arena, ArenaConfig};
 pub use keys::{Key, KeyFault, KeyTable, Owner};
 pub use receive_pool::ReceivePool;
 pub use region::{Access, Region};
+pub use registration::{Hold, Purpose};

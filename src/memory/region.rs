@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use super::keys::{KeyTable, Owner};
+use super::registration::{Hold, Purpose, Registrations};
 use crate::error::{Error, Result};
 
 /// What may be done with a region; the bits are those of `RCG_LOCAL`, `RCG_REMOTE_READ`, `RCG_REMOTE_WRITE`.
@@ -54,6 +55,7 @@ pub struct Region {
     table: Arc<KeyTable>,
     handle: AtomicUsize,
     of_arena: AtomicBool,
+    registrations: Registrations,
 }
 
 // SAFETY: `base` is only dereferenced by the copying functions of this module and of `work`, within bounds and
@@ -66,6 +68,7 @@ impl Drop for Region {
     /// A region that is dropped without having been deregistered: its keys end all the same.
     fn drop(&mut self) {
         self.table.revoke_region(self);
+        self.registrations.end(|_, _, _| true);
     }
 }
 
@@ -101,6 +104,7 @@ impl Region {
             table: Arc::clone(table),
             handle: AtomicUsize::new(0),
             of_arena: AtomicBool::new(false),
+            registrations: Registrations::default(),
         }))
     }
 
@@ -182,6 +186,57 @@ impl Region {
     /// A new key for `[offset, offset + length)` with the rights `access`, for `owner`. Each call gives another one, so
     /// that revoking or invalidating one leaves the others alone.
     pub fn key(self: &Arc<Self>, owner: Owner, offset: usize, length: usize, access: Access) -> Result<u32> {
+        let access = self.check_grant(offset, length, access)?;
+        self.begin_use()?;
+        let key = self.table.insert(self, owner, offset, length, access);
+        self.end_use();
+        key
+    }
+
+    /// Revokes one key, of whichever provider. When it returns, no peer can reach the memory by it.
+    pub fn revoke_key(&self, key: u32) -> Result<()> {
+        let of_devices =
+            self.registrations.end(|_, purpose, other| purpose == Purpose::Remote && other == key);
+        let of_table = self.table.revoke_of_region(key, self);
+        if of_devices > 0 { Ok(()) } else { of_table }
+    }
+
+    /// The key of the region's registration with a device, if it has one for this purpose.
+    pub fn device_key(&self, device: u64, purpose: Purpose) -> Option<u32> {
+        self.registrations.key(device, purpose)
+    }
+
+    /// Keeps a registration with a device; returns the key to use, which for our own purposes is that of the first.
+    pub fn add_device_key(
+        &self,
+        device: u64,
+        purpose: Purpose,
+        key: u32,
+        hold: Arc<dyn Hold>,
+    ) -> Result<u32> {
+        // A region that has been deregistered meanwhile would never end it.
+        if let Err(error) = self.begin_use() {
+            hold.release();
+            return Err(error);
+        }
+        let key = self.registrations.add(device, purpose, key, hold);
+        self.end_use();
+        Ok(key)
+    }
+
+    /// Ends a peer's key of a device, as when its connection ends or the peer has invalidated it.
+    pub fn end_device_key(&self, device: u64, key: u32) -> bool {
+        let ended = |of, purpose, other| of == device && purpose == Purpose::Remote && other == key;
+        self.registrations.end(ended) > 0
+    }
+
+    /// Forgets a device that is gone.
+    pub fn end_device(&self, device: u64) {
+        self.registrations.end(|of, _, _| of == device);
+    }
+
+    /// Checks what a key is to open: a range of the region, with remote rights that the region has.
+    pub fn check_grant(&self, offset: usize, length: usize, access: Access) -> Result<Access> {
         if offset.checked_add(length).is_none_or(|end| end > self.length) {
             return Err(Error::invalid("the range lies outside the region"));
         }
@@ -196,15 +251,7 @@ impl Region {
                 "the region was not registered with these remote rights",
             ));
         }
-        self.begin_use()?;
-        let key = self.table.insert(self, owner, offset, length, access);
-        self.end_use();
-        key
-    }
-
-    /// Revokes one key. When it returns, no peer can reach the memory by it.
-    pub fn revoke_key(&self, stag: u32) -> Result<()> {
-        self.table.revoke_of_region(stag, self)
+        Ok(access)
     }
 
     /// Ends the registration: refused with `EBUSY` while posted operations hold it; otherwise every key is
@@ -213,6 +260,7 @@ impl Region {
         match self.uses.compare_exchange(0, CLOSED, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => {
                 self.table.revoke_region(self);
+                self.registrations.end(|_, _, _| true);
                 Ok(())
             }
             Err(uses) if uses & CLOSED != 0 => Err(Error::state(libc::EBADF, "the region is deregistered")),

@@ -24,6 +24,9 @@ mod field {
 const MAGIC: u32 = u32::from_be_bytes([0xd2, b'r', b'c', b'g']);
 const MAGIC_LOW: u16 = u16::from_be_bytes([0x1a, 0xe7]);
 
+/// Flag: the sender is a device, not this library's iWARP: it knows no RFC 7306, and frames have to suit it.
+pub const FLAG_DEVICE: u16 = 1;
+
 /// What one end that uses this library tells another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OwnTag {
@@ -59,6 +62,22 @@ impl Tag {
         match tagged.and_then(|(user, octets)| Some((user, Self::parse(user, octets)?))) {
             Some((user, tag)) => (user, Some(tag)),
             None => (private_data, None),
+        }
+    }
+
+    /// The same where a transport of fixed size has put zeros behind the tag, as InfiniBand's connection manager does.
+    #[must_use]
+    pub fn split_padded(private_data: &[u8]) -> (&[u8], Option<Self>) {
+        let mut rest = private_data;
+        loop {
+            if let (user, Some(tag)) = Self::split(rest) {
+                return (user, Some(tag));
+            }
+            match rest.split_last() {
+                // The tag itself may end with zeros: look again at every length.
+                Some((0, shorter)) => rest = shorter,
+                _ => return (private_data, None),
+            }
         }
     }
 
@@ -147,6 +166,16 @@ mod test {
             let tag = Tag::new(OwnTag { max_ulpdu, flags }, reason);
             let octets = tagged(&user, tag);
             prop_assert_eq!(Tag::split(&octets), (&user[..], Some(tag)));
+        }
+
+        #[test]
+        fn zeros_behind_it_are_no_part_of_it(user in prop::collection::vec(any::<u8>(), 0..180), zeros in 0_usize..64) {
+            let tag = Tag::new(OwnTag { max_ulpdu: 7, flags: FLAG_DEVICE }, 0);
+            let mut octets = tagged(&user, tag);
+            octets.resize(octets.len() + zeros, 0);
+            prop_assert_eq!(Tag::split_padded(&octets), (&user[..], Some(tag)));
+            let plain = [&user[..], &vec![0; zeros]].concat();
+            prop_assert_eq!(Tag::split_padded(&plain), (&plain[..], None));
         }
 
         #[test]

@@ -15,6 +15,19 @@ pub const MAX_INLINE: usize = 192;
 /// Longest message: as in InfiniBand, 2^31 octets.
 pub const MAX_MESSAGE: u64 = 1 << 31;
 
+/// What is known of a queue pair before the handshake.
+#[derive(Clone, Debug)]
+pub struct Capabilities {
+    /// Work requests in the send queue.
+    pub send_depth: usize,
+    /// Work requests in the receive queue; the number of buffers in managed-receive mode.
+    pub recv_depth: usize,
+    /// Size of the library's receive buffers in octets; 0 = the caller posts its own.
+    pub recv_size: usize,
+    /// An untagged message without a posted receive ends the stream instead of waiting.
+    pub strict_recv: bool,
+}
+
 /// What a work request does; the numbers are those of `RCG_SEND` and so on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
@@ -252,6 +265,20 @@ pub struct Completion {
     pub solicited: bool,
     /// Number of the library-owned buffer plus one, or 0 for one of the caller's.
     pub buffer: u64,
+}
+
+/// The reject reasons of `RCG_REJECT_*` in words: what a connect that was rejected tells.
+pub fn reject_text(reason: u32) -> String {
+    let word = match reason {
+        0 => return "the peer rejected the connection".into(),
+        1 => "stale",
+        2 => "full",
+        3 => "version",
+        4 => "not authorised",
+        5 => "the application said no",
+        other => return format!("the peer rejected the connection with reason {other}"),
+    };
+    format!("the peer rejected the connection: {word}")
 }
 
 #[cfg(test)]

@@ -12,6 +12,8 @@ use crate::error::{Error, Reason, Result, Stage};
 use crate::wire::ddp::{self, Untagged};
 use crate::wire::mpa;
 use crate::wire::rdmap::{Opcode, TermCode, Terminate};
+use crate::wire::tag::FLAG_DEVICE;
+use crate::work::reject_text;
 
 impl Endpoint {
     pub(super) fn flush_handshake(&mut self) -> Result<()> {
@@ -124,7 +126,8 @@ impl Endpoint {
     }
 
     fn start_stream(&mut self, agreed: Agreed, first_frame: FirstFrame) {
-        let own = agreed.peer_tag.as_ref();
+        // This library behind a device is a peer like any other on the wire.
+        let own = agreed.peer_tag.as_ref().filter(|tag| tag.flags & FLAG_DEVICE == 0);
         let limit = own.map_or_else(|| self.segment_ulpdu(), |tag| OWN_MAX_ULPDU.min(tag.max_ulpdu as usize));
         let max_ulpdu = self.policy.max_ulpdu.unwrap_or(limit).max(64);
         self.qp.activate(Parameters {
@@ -146,20 +149,6 @@ impl Endpoint {
         let segment = self.socket.as_ref().map_or(536, Socket::mss);
         mpa::max_ulpdu_within(segment.clamp(128, mpa::MAX_ULPDU))
     }
-}
-
-/// The reject reasons of `RCG_REJECT_*` in words.
-fn reject_text(reason: u32) -> String {
-    let word = match reason {
-        0 => return "the peer rejected the connection".into(),
-        1 => "stale",
-        2 => "full",
-        3 => "version",
-        4 => "not authorised",
-        5 => "the application said no",
-        other => return format!("the peer rejected the connection with reason {other}"),
-    };
-    format!("the peer rejected the connection: {word}")
 }
 
 /// A Terminate on a stream that never began: without CRC, as nothing has been agreed on.

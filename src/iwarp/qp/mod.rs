@@ -35,20 +35,8 @@ use crate::error::{Error, Result};
 use crate::memory::KeyTable;
 use crate::wire::mpa;
 pub use crate::wire::mpa::{fpdu_len, max_ulpdu_within};
+pub use crate::work::Capabilities;
 use crate::work::{Completion, MAX_MESSAGE, Opcode, Payload, RecvWr, SendWr, Sge, flags};
-
-/// What is known of a queue pair before the handshake.
-#[derive(Clone, Debug)]
-pub struct Capabilities {
-    /// Work requests in the send queue.
-    pub send_depth: usize,
-    /// Work requests in the receive queue; the number of buffers in managed-receive mode.
-    pub recv_depth: usize,
-    /// Size of the library's receive buffers in octets; 0 = the caller posts its own.
-    pub recv_size: usize,
-    /// An untagged message without a posted receive ends the stream instead of waiting.
-    pub strict_recv: bool,
-}
 
 /// What the handshake has agreed on.
 #[derive(Clone, Copy, Debug)]
@@ -314,6 +302,11 @@ impl QueuePair {
     /// Takes a lent receive buffer back and posts it again.
     pub fn release(&mut self, buffer: u64) -> Result<()> {
         self.rq.release(buffer)
+    }
+
+    /// Gives away the caller's receives, for a queue pair of another provider; only before the stream has begun.
+    pub fn take_receives(&mut self) -> Vec<RecvWr> {
+        if self.state == State::Initial { self.rq.take() } else { Vec::new() }
     }
 
     /// The next completion, those of the send queue first.

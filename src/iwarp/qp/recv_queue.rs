@@ -183,6 +183,12 @@ impl RecvQueue {
         Ok(())
     }
 
+    /// Gives the caller's receives away, before any message has come.
+    pub(super) fn take(&mut self) -> Vec<RecvWr> {
+        let unfinished = self.slots.drain(self.finished..);
+        unfinished.filter(|slot| slot.buffer == 0).map(|slot| slot.wr).collect()
+    }
+
     /// Ends every unfinished receive: those of the caller complete with `status`, our own just go.
     pub(super) fn flush(&mut self, status: i32) {
         if self.pool.is_some() {
