@@ -9,5 +9,6 @@ pub mod engine;
 pub mod error;
 pub mod iwarp;
 pub mod memory;
+pub mod verbs;
 pub mod wire;
 pub mod work;

@@ -12,8 +12,9 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("memory", &["error"]),
     ("work", &["error", "memory"]),
     ("iwarp", &["error", "wire", "cm", "memory", "work"]),
-    ("engine", &["error", "cm", "memory", "work", "iwarp"]),
-    ("capi", &["error", "wire", "cm", "memory", "work", "iwarp", "engine"]),
+    ("verbs", &["error", "wire", "cm", "memory", "work"]),
+    ("engine", &["error", "cm", "memory", "work", "iwarp", "verbs"]),
+    ("capi", &["error", "wire", "cm", "memory", "work", "iwarp", "verbs", "engine"]),
 ];
 
 /// Single files that may name one module more: a receive pool hands out elements of work requests.
@@ -24,6 +25,9 @@ const SAFE: &[&str] = &["wire", "cm"];
 
 /// The only module with symbols for C.
 const EXPORTING: &str = "capi";
+
+/// The only folder that names the bindings of librdmacm and libibverbs.
+const BINDINGS: (&str, &str) = ("rdma_sys", "verbs/sys/");
 
 /// Lines of code, without blank lines, comments and test modules.
 const MAX_LINES: usize = 500;
@@ -232,6 +236,9 @@ fn unsafe_and_exports_stay_where_they_belong() {
         let has = |word: &str| words(&source.code).any(|found| found == word);
         if SAFE.contains(&source.module()) && has("unsafe") {
             complaints.push(format!("src/{}: unsafe", source.path));
+        }
+        if has(BINDINGS.0) && !source.path.starts_with(BINDINGS.1) {
+            complaints.push(format!("src/{}: {} outside src/{}", source.path, BINDINGS.0, BINDINGS.1));
         }
         if source.module() != EXPORTING && (has("no_mangle") || has("export_name")) {
             complaints.push(format!("src/{}: an exported symbol", source.path));

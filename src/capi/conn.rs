@@ -154,7 +154,7 @@ impl From<ConnInfo> for rcg_conn_info {
             provider: info.provider,
             local: storage(info.local.as_ref()),
             peer: storage(info.peer.as_ref()),
-            device: ffi::c_text(info.device),
+            device: ffi::c_text(&info.device),
             stage_us: info.stages.map(micros),
             ird: info.ird,
             ord: info.ord,

@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use parking_lot::{Mutex, RwLock};
 use socket2::SockAddr;
 
-use super::config::{ConnectConfig, ListenConfig, Target};
+use super::config::{ConnectConfig, ListenConfig, PROVIDER_AUTO, PROVIDER_IWARP, Target};
 use super::conn::Conn;
 use super::driver::Driver;
 use super::event::{Event, kind};
@@ -22,6 +22,7 @@ use super::{Object, register, retire};
 use crate::cm::Request;
 use crate::error::{Error, Result};
 use crate::iwarp::socket::Socket;
+use crate::verbs::{self, AsyncEvent, CmEvent};
 
 /// Default of the time a channel spins before it sleeps.
 const DEFAULT_SPIN: Duration = Duration::from_micros(50);
@@ -64,6 +65,12 @@ pub(super) enum Command {
     Listen(Arc<Listener>),
     Unlisten(Arc<Listener>),
     Accepted(Slot, Socket, SockAddr),
+    /// A connection for a request that has come to a listening id.
+    Asked(Arc<Conn>),
+    /// An rdma_cm event that has come to another channel, or too early.
+    Cm(Arc<Conn>, CmEvent),
+    /// The same of a device's asynchronous event.
+    Async(Arc<Conn>, AsyncEvent),
     Shutdown,
 }
 
@@ -98,6 +105,8 @@ pub struct Channel {
     held: Mutex<Vec<Event>>,
     /// Connections and listeners whose CLOSED has not been delivered.
     live: AtomicUsize,
+    /// rdma_cm's events, from the first use of the verbs provider on.
+    events: Mutex<Option<Arc<verbs::Events>>>,
     /// True once destroyed; held for reading while something is admitted.
     gate: RwLock<bool>,
 }
@@ -129,6 +138,7 @@ impl Channel {
             owner: Mutex::new(None),
             held: Mutex::default(),
             live: AtomicUsize::new(0),
+            events: Mutex::new(None),
             gate: RwLock::new(false),
         });
         channel.handle.store(register(Object::Channel(Arc::clone(&channel)))?, Ordering::Relaxed);
@@ -165,6 +175,33 @@ impl Channel {
 
     pub(super) fn engine(&self) -> &Arc<Engine> {
         &self.engine
+    }
+
+    /// rdma_cm's events, if the channel uses them.
+    pub(super) fn events(&self) -> Option<Arc<verbs::Events>> {
+        self.events.lock().clone()
+    }
+
+    /// rdma_cm's events; opens rdma_cm at first use. A command has to follow, by which the driver notices.
+    pub(super) fn open_events(&self) -> Result<Arc<verbs::Events>> {
+        let mut events = self.events.lock();
+        if let Some(events) = &*events {
+            return Ok(Arc::clone(events));
+        }
+        Ok(Arc::clone(events.insert(Arc::new(verbs::Events::new()?))))
+    }
+
+    /// Whether devices are to be tried for a provider's number; prepares for them. An error where they have to be used
+    /// and can't be.
+    pub(super) fn verbs_for(&self, provider: u32) -> Result<bool> {
+        if provider == PROVIDER_IWARP {
+            return Ok(false);
+        }
+        match verbs::probe::available().and_then(|()| self.open_events()) {
+            Ok(_) => Ok(true),
+            Err(_) if provider == PROVIDER_AUTO => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     pub(super) fn parking(&self) -> &Parking {

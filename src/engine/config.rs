@@ -9,8 +9,10 @@ use socket2::SockAddr;
 use super::channel::Channel;
 use crate::error::{Error, Reason, Result};
 use crate::iwarp::handshake::{CrcPolicy, max_private_data};
-use crate::iwarp::qp::{Capabilities, max_ulpdu_within};
-use crate::work::{MAX_INLINE, MAX_MESSAGE, MAX_SGE};
+use crate::iwarp::qp::max_ulpdu_within;
+use crate::verbs::Carrier;
+use crate::verbs::endpoint::Plan;
+use crate::work::{Capabilities, MAX_INLINE, MAX_MESSAGE, MAX_SGE};
 
 /// `RCG_PROVIDER_AUTO`.
 pub const PROVIDER_AUTO: u32 = 0;
@@ -87,6 +89,15 @@ pub(super) fn iwarp_limits() -> Limits {
         max_message: MAX_MESSAGE,
         max_region: isize::MAX as u64,
         max_addresses: MAX_ADDRESSES as u32,
+    }
+}
+
+/// The limits of the `verbs` provider, whatever the device: each has its own, which a connection tells.
+pub(super) fn verbs_limits() -> Limits {
+    Limits {
+        max_private_data: Carrier::Connect.room(false, true) as u32,
+        max_reject_data: Carrier::Reject.room(false, true) as u32,
+        ..iwarp_limits()
     }
 }
 
@@ -184,6 +195,8 @@ pub enum Target {
 /// A [`QpConfig`] with defaults in and limits checked.
 #[derive(Clone, Debug)]
 pub(super) struct QpPlan {
+    /// `RCG_PROVIDER_*`.
+    pub(super) provider: u32,
     pub(super) caps: Capabilities,
     pub(super) ird: u16,
     pub(super) ord: u16,
@@ -210,10 +223,8 @@ pub(super) fn millis(value: u32, default: u32, what: &str) -> Result<Duration> {
 
 impl QpConfig {
     pub(super) fn plan(&self) -> Result<QpPlan> {
-        match self.provider {
-            PROVIDER_AUTO | PROVIDER_IWARP => {}
-            PROVIDER_VERBS => return Err(verbs_unavailable()),
-            other => return Err(Error::invalid(format!("no provider has the number {other}"))),
+        if self.provider > PROVIDER_IWARP {
+            return Err(Error::invalid(format!("no provider has the number {}", self.provider)));
         }
         if self.flags & !(FLAG_STRICT_RECV | FLAG_RAW_PRIVATE_DATA) != 0 {
             return Err(Error::invalid(format!("unknown connection flags {:#x}", self.flags)));
@@ -237,6 +248,7 @@ impl QpConfig {
             bounded(self.recv_depth, DEFAULT_DEPTH, MAX_DEPTH, "recv_depth")?
         };
         Ok(QpPlan {
+            provider: self.provider,
             caps: Capabilities {
                 send_depth: bounded(self.send_depth, DEFAULT_DEPTH, MAX_DEPTH, "send_depth")? as usize,
                 recv_depth: recv_depth as usize,
@@ -263,15 +275,26 @@ impl QpConfig {
     }
 }
 
-/// Why the `verbs` provider can't be had.
-pub(super) fn verbs_unavailable() -> Error {
-    Error::new(libc::EOPNOTSUPP, Reason::NoProvider, "provider verbs is not part of this build")
-        .with_remedy("use provider iwarp, which needs no device, or `auto`")
+impl QpPlan {
+    /// What of it a connection on a device needs.
+    pub(super) fn verbs(&self) -> Plan {
+        Plan {
+            caps: self.caps.clone(),
+            ird: self.ird,
+            ord: self.ord,
+            dead_peer: self.dead_peer,
+            raw_private_data: self.raw_private_data,
+        }
+    }
 }
 
 /// Refuses private data that would not fit, rather than cut it.
-pub(super) fn check_private_data(length: usize, revision: u8, tagged: bool) -> Result<()> {
-    let limit = max_private_data(revision, tagged);
+pub(super) fn check_private_data(length: usize, provider: u32, revision: u8, tagged: bool) -> Result<()> {
+    let limit = match provider {
+        // What the widest device takes: the device itself is not known yet.
+        PROVIDER_VERBS => Carrier::Connect.room(true, tagged),
+        _ => max_private_data(revision, tagged),
+    };
     if length > limit {
         let text = format!("{length} octets of private data are over the limit of {limit}");
         return Err(Error::new(libc::EMSGSIZE, Reason::Invalid, text));

@@ -10,24 +10,28 @@ use socket2::SockAddr;
 
 use super::channel::{Channel, Command, Source};
 use super::config::{
-    AcceptConfig, ConnectConfig, FLAG_RAW_PRIVATE_DATA, FLAG_STRICT_RECV, MAX_ADDRESSES, QpPlan, Target,
-    check_private_data, iwarp_limits, millis,
+    AcceptConfig, ConnectConfig, FLAG_RAW_PRIVATE_DATA, FLAG_STRICT_RECV, MAX_ADDRESSES, PROVIDER_IWARP,
+    PROVIDER_VERBS, QpPlan, Target, check_private_data, iwarp_limits, millis,
 };
+use super::endpoint::Endpoint;
 use super::event::{Event, event_flags, kind};
 use super::listener::Listener;
 use super::perform::{Happening, Io, Outcome};
 use super::resolve::{format_addr, numeric};
+use super::route::{Candidate, candidates};
 use super::{Object, register, retire};
 use crate::cm::{self, Life, Request, State};
 use crate::error::{Error, Reason, Result};
-use crate::iwarp::endpoint::{Endpoint, Policy, Progress};
+use crate::iwarp::endpoint::Progress;
 use crate::iwarp::handshake::Responder;
 use crate::iwarp::socket::Socket;
+use crate::memory::{Access, Region};
+use crate::verbs;
 use crate::work::{Completion, Opcode, RecvWr, SendWr};
 
 /// Default bound on a whole connect.
 const CONNECT_TIMEOUT_MS: u32 = 10_000;
-/// Bound on waiting for flushed operations; ours are flushed at once.
+/// Bound on waiting for flushed operations; those of iwarp are flushed at once.
 const FLUSH_GRACE: Duration = Duration::from_secs(1);
 
 /// How a request was answered.
@@ -42,7 +46,11 @@ pub(super) struct Inner {
     pub(super) endpoint: Endpoint,
     pub(super) plan: QpPlan,
     pub(super) context: usize,
-    pub(super) candidates: Vec<SockAddr>,
+    pub(super) candidates: Vec<Candidate>,
+    /// Whether devices are to be tried.
+    pub(super) devices: bool,
+    /// Bound on the whole connect.
+    pub(super) timeout: Duration,
     /// A name still to be resolved.
     pub(super) host: Option<(String, String)>,
     pub(super) connect: Option<ConnectConfig>,
@@ -89,17 +97,6 @@ impl Conn {
         Ok(conn)
     }
 
-    fn endpoint(channel: &Channel, id: u64, plan: &QpPlan) -> Result<Endpoint> {
-        let policy = Policy {
-            dead_peer: plan.dead_peer,
-            linger: plan.linger,
-            max_ulpdu: plan.max_ulpdu,
-            congestion: plan.congestion.clone(),
-        };
-        let engine = channel.engine();
-        Endpoint::new(plan.caps.clone(), policy, id, engine.keys(), engine.stages())
-    }
-
     fn inner(life: Life, endpoint: Endpoint, plan: QpPlan, context: usize) -> Inner {
         Inner {
             life,
@@ -107,6 +104,8 @@ impl Conn {
             plan,
             context,
             candidates: Vec::new(),
+            devices: false,
+            timeout: Duration::ZERO,
             host: None,
             connect: None,
             answer: None,
@@ -133,20 +132,24 @@ impl Conn {
             revision @ (1 | 2) => revision as u8,
             other => return Err(Error::invalid(format!("MPA has no revision {other}"))),
         };
-        check_private_data(config.private_data.len(), revision, !plan.raw_private_data)?;
+        let provider = plan.provider;
+        check_private_data(config.private_data.len(), provider, revision, !plan.raw_private_data)?;
+        let devices = channel.verbs_for(provider)?;
         let deadline = millis(config.timeout_ms, CONNECT_TIMEOUT_MS, "timeout_ms")?;
-        let (name, candidates, host) = match target {
+        let (name, addrs, host) = match target {
             Target::Addresses(addrs) => (addrs.first().map(format_addr).unwrap_or_default(), addrs, None),
             Target::Host(host, service) => match numeric(&host, &service) {
                 Some(addrs) => (host, addrs, None),
                 None => (host.clone(), Vec::new(), Some((host, service))),
             },
         };
-        if host.is_none() && !(1..=MAX_ADDRESSES).contains(&candidates.len()) {
+        if host.is_none() && !(1..=MAX_ADDRESSES).contains(&addrs.len()) {
             return Err(Error::invalid(format!("a peer has 1 to {MAX_ADDRESSES} addresses")));
         }
+        let candidates = candidates(&addrs, provider, devices);
         let id = channel.engine().next_id();
-        let endpoint = Self::endpoint(channel, id, &plan)?;
+        let first = if devices { PROVIDER_VERBS } else { PROVIDER_IWARP };
+        let endpoint = Endpoint::new(first, channel, id, &plan)?;
         let bounds = cm::Config {
             candidates: candidates.len().max(1),
             deadline,
@@ -155,8 +158,10 @@ impl Conn {
         };
         let life = Life::active(bounds, Instant::now());
         let mut inner = Self::inner(life, endpoint, plan, config.context);
-        inner.peer = candidates.first().cloned().map(Arc::new);
+        inner.peer = addrs.first().cloned().map(Arc::new);
         inner.candidates = candidates;
+        inner.devices = devices;
+        inner.timeout = deadline;
         inner.host = host;
         inner.connect = Some(config);
         let conn = Self::create(channel, id, name, inner)?;
@@ -176,25 +181,58 @@ impl Conn {
         responder: Responder,
         private_data: &[u8],
     ) -> Result<Arc<Self>> {
-        let plan = listener.plan.clone();
-        let mut endpoint = Self::endpoint(channel, id, &plan)?;
+        let mut endpoint = Endpoint::new(PROVIDER_IWARP, channel, id, &listener.plan)?;
         let local = socket.local();
-        endpoint.adopt(socket, responder, private_data);
+        if let Endpoint::Iwarp(iwarp) = &mut endpoint {
+            iwarp.adopt(socket, responder, private_data);
+        }
+        let conn = Self::passive(channel, listener, id, endpoint, (local, Some(peer)))?;
+        channel.adopt();
+        Ok(conn)
+    }
+
+    /// A connection for a request that has come to a listening id: handed over to its channel, which may be another one
+    /// than the listener's.
+    pub(super) fn asked(
+        channel: &Arc<Channel>,
+        listener: &Arc<Listener>,
+        request: verbs::Request,
+    ) -> Result<()> {
+        let id = channel.engine().next_id();
+        let endpoint = Endpoint::new(PROVIDER_VERBS, channel, id, &listener.plan)?;
+        let addresses = (request.local(), request.peer());
+        let conn = Self::passive(channel, listener, id, endpoint, addresses)?;
+        // The id's next event names the connection, and may come to either channel: both find it, and wait for the lock.
+        let mut inner = conn.inner.lock();
+        if let Some(verbs) = inner.endpoint.verbs() {
+            verbs.adopt(request, conn.handle());
+        }
+        let admitted = channel.admit(Command::Asked(Arc::clone(&conn)));
+        drop(inner);
+        admitted.inspect_err(|_| retire(conn.handle()))
+    }
+
+    fn passive(
+        channel: &Arc<Channel>,
+        listener: &Arc<Listener>,
+        id: u64,
+        endpoint: Endpoint,
+        (local, peer): (Option<SockAddr>, Option<SockAddr>),
+    ) -> Result<Arc<Self>> {
+        let plan = listener.plan.clone();
         let bounds = cm::Config {
             candidates: 1,
             deadline: listener.handshake_timeout,
             linger: plan.linger,
             flush_grace: FLUSH_GRACE,
         };
-        let name = format_addr(&peer);
+        let name = peer.as_ref().map(format_addr).unwrap_or_default();
         let mut inner =
             Self::inner(Life::passive(bounds, Instant::now()), endpoint, plan, listener.context());
         inner.listener = Some(Arc::clone(listener));
         inner.local = local;
-        inner.peer = Some(Arc::new(peer));
-        let conn = Self::create(channel, id, name, inner)?;
-        channel.adopt();
-        Ok(conn)
+        inner.peer = peer.map(Arc::new);
+        Self::create(channel, id, name, inner)
     }
 
     /// Its handle.
@@ -256,11 +294,10 @@ impl Conn {
             let errno = if inner.answer.is_some() { libc::EALREADY } else { libc::ENOTCONN };
             return Err(Error::state(errno, "the request has been answered, or has gone"));
         }
-        let length = match &answer {
-            Answer::Accept(config) => config.private_data.len(),
-            Answer::Reject(_, private_data) => private_data.len(),
+        let (length, limit) = match &answer {
+            Answer::Accept(config) => (config.private_data.len(), inner.endpoint.max_private_data()),
+            Answer::Reject(_, private_data) => (private_data.len(), inner.endpoint.max_reject_data()),
         };
-        let limit = inner.endpoint.max_private_data();
         if length > limit {
             let text = format!("{length} octets of private data are over the limit of {limit}");
             return Err(Error::new(libc::EMSGSIZE, Reason::Invalid, text));
@@ -302,7 +339,7 @@ impl Conn {
             return Err(Error::state(libc::ENOTCONN, "the connection is not established"));
         }
         let progress = inner.endpoint.post(n, build)?;
-        let completed = inner.endpoint.qp().has_completion();
+        let completed = inner.endpoint.has_completion();
         drop(inner);
         self.after_post(progress, completed);
         Ok(())
@@ -334,6 +371,17 @@ impl Conn {
         Ok(())
     }
 
+    /// A key by which the connection's peer reaches a part of a region.
+    pub(super) fn grant(
+        &self,
+        region: &Arc<Region>,
+        offset: usize,
+        length: usize,
+        access: Access,
+    ) -> Result<u32> {
+        self.inner.lock().endpoint.grant(region, self.id, (offset, length), access)
+    }
+
     fn after_post(self: &Arc<Self>, progress: Progress, completed: bool) {
         if completed {
             self.channel.mark_ready(Source::Conn(Arc::clone(self)));
@@ -344,7 +392,12 @@ impl Conn {
     }
 
     /// Lets the life cycle know and does what it asks for; on the channel's driver only.
-    pub(super) fn drive(self: &Arc<Self>, happening: Happening, now: Instant, io: &mut Io<'_>) -> Outcome {
+    pub(super) fn drive(
+        self: &Arc<Self>,
+        happening: Happening<'_>,
+        now: Instant,
+        io: &mut Io<'_>,
+    ) -> Outcome {
         let mut inner = self.inner.lock();
         let outcome = inner.drive(self, happening, now, io);
         if outcome.closed {
@@ -386,7 +439,7 @@ impl Inner {
             self.context = config.context;
         }
         if config.flags & FLAG_STRICT_RECV != 0 {
-            self.endpoint.qp_mut().set_strict();
+            self.endpoint.set_strict();
         }
         if config.flags & FLAG_RAW_PRIVATE_DATA != 0 {
             self.endpoint.untag();
@@ -396,7 +449,7 @@ impl Inner {
     /// Whether [`Inner::next_event`] has something.
     pub(super) fn has_events(&self) -> bool {
         !self.early.is_empty()
-            || self.endpoint.qp().has_completion()
+            || self.endpoint.has_completion()
             || self.disconnected.is_some()
             || (self.closed && !self.closed_told)
     }
@@ -406,7 +459,7 @@ impl Inner {
         if let Some(event) = self.early.pop_front() {
             return Some(event);
         }
-        if let Some(completion) = self.endpoint.qp_mut().poll() {
+        if let Some(completion) = self.endpoint.poll() {
             return Some(self.completion(handle, &completion));
         }
         if let Some(event) = self.disconnected.take() {

@@ -24,10 +24,19 @@ use crate::error::{Error, Reason, Result};
 use crate::iwarp::endpoint::{Progress, READ_BUFFER, Readiness};
 use crate::iwarp::handshake::Responder;
 use crate::iwarp::socket::{Socket, is_shortage};
+use crate::verbs::{Hub, Wc};
 
 /// Token of the waker and of the alarm; connections count from 1.
 const TOKEN_WAKER: u64 = 0;
 const TOKEN_ALARM: u64 = u64::MAX;
+/// Tokens of what the verbs provider has: rdma_cm's events, completions, asynchronous events.
+pub(super) const TOKEN_CM: u64 = u64::MAX - 1;
+pub(super) const TOKEN_COMPLETIONS: u64 = u64::MAX - 2;
+pub(super) const TOKEN_ASYNC: u64 = u64::MAX - 3;
+/// Rounds of polling completion queues before others get their turn.
+pub(super) const POLL_BURST: usize = 8;
+/// How often a listener whose device has gone looks for one.
+pub(super) const RELISTEN: Duration = Duration::from_secs(1);
 /// How long a listener rests when descriptors have run out.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// Connections accepted before others get their turn.
@@ -42,7 +51,7 @@ const REQUEST_READ: usize = 1024;
 const FINISH: Duration = Duration::from_secs(5);
 
 /// Whatever a token of the selector, or a timer's key, can mean.
-enum Entry {
+pub(super) enum Entry {
     Conn(Arc<Conn>),
     Listener(Arc<Listener>),
     /// A socket whose request has not come yet.
@@ -51,7 +60,7 @@ enum Entry {
     Lingering(Socket),
 }
 
-struct Pending {
+pub(super) struct Pending {
     socket: Socket,
     peer: SockAddr,
     responder: Responder,
@@ -61,17 +70,20 @@ struct Pending {
 /// What makes a channel go: owned by its thread, or run by the caller.
 pub(super) struct Driver {
     commands: Commands,
-    selector: Selector,
+    pub(super) selector: Selector,
     events: Events,
-    timers: Timers,
-    entries: HashMap<u64, Entry>,
+    pub(super) timers: Timers,
+    pub(super) entries: HashMap<u64, Entry>,
     /// Connections with more to do at once.
     again: Vec<Arc<Conn>>,
     buffer: Box<[u8]>,
     batch: Vec<Event>,
+    /// What the channel has of rdma_cm and verbs, from their first use on.
+    pub(super) hub: Option<Hub>,
+    pub(super) completions: Vec<Wc>,
     spin: Spin,
     alarm: Option<Alarm>,
-    finished: bool,
+    pub(super) finished: bool,
 }
 
 impl Driver {
@@ -91,6 +103,8 @@ impl Driver {
             again: Vec::new(),
             buffer: vec![0; READ_BUFFER].into_boxed_slice(),
             batch: Vec::new(),
+            hub: None,
+            completions: Vec::new(),
             spin: Spin::new(spin),
             alarm,
             finished: false,
@@ -138,7 +152,7 @@ impl Driver {
         if let Some(alarm) = &self.alarm {
             alarm.set(next);
         }
-        if !channel.parking().prepare_sleep() || self.has_work(channel) {
+        if self.arm() || !channel.parking().prepare_sleep() || self.has_work(channel) {
             channel.waker().wake();
         }
     }
@@ -157,6 +171,8 @@ impl Driver {
             self.close_all();
         }
         self.entries.clear();
+        self.again.clear();
+        self.hub = None;
     }
 
     fn close_all(&mut self) {
@@ -223,14 +239,17 @@ impl Driver {
 
     /// Waits for readiness: looks, spins for a while, then sleeps.
     fn wait(&mut self, channel: &Channel, timeout: Option<Duration>) -> Result<()> {
-        if self.selector.wait(&mut self.events, Some(Duration::ZERO))? > 0 || timeout == Some(Duration::ZERO)
+        let polled = self.poll_completions();
+        if self.selector.wait(&mut self.events, Some(Duration::ZERO))? > 0
+            || polled
+            || timeout == Some(Duration::ZERO)
         {
             return Ok(());
         }
         if self.spin_until_ready(channel, timeout)? {
             return Ok(());
         }
-        if channel.parking().prepare_sleep() && !self.has_work(channel) {
+        if channel.parking().prepare_sleep() && !self.arm() && !self.has_work(channel) {
             self.selector.wait(&mut self.events, timeout)?;
         }
         channel.parking().awake();
@@ -242,7 +261,10 @@ impl Driver {
         if budget > Duration::ZERO {
             let end = Instant::now() + budget;
             while Instant::now() < end {
-                if self.selector.wait(&mut self.events, Some(Duration::ZERO))? > 0 || self.has_work(channel) {
+                if self.poll_completions()
+                    || self.selector.wait(&mut self.events, Some(Duration::ZERO))? > 0
+                    || self.has_work(channel)
+                {
                     self.spin.hit();
                     return Ok(true);
                 }
@@ -272,6 +294,7 @@ impl Driver {
 
     fn command(&mut self, channel: &Arc<Channel>, command: Command) {
         let now = Instant::now();
+        self.open_hub(channel);
         match command {
             Command::Add(conn) => {
                 self.entries.insert(conn.id(), Entry::Conn(Arc::clone(&conn)));
@@ -282,22 +305,30 @@ impl Driver {
             Command::Listen(listener) => self.listen(channel, &listener),
             Command::Unlisten(listener) => self.unlisten(&listener),
             Command::Accepted(slot, socket, peer) => self.pend(channel, slot, socket, peer),
+            Command::Asked(conn) => {
+                self.entries.insert(conn.id(), Entry::Conn(Arc::clone(&conn)));
+                self.drive(&conn, Happening::Requested, now);
+            }
+            Command::Cm(conn, event) => self.drive(&conn, Happening::Cm(&event), now),
+            Command::Async(conn, event) => self.drive(&conn, Happening::Async(event), now),
             Command::Shutdown => self.finished = true,
         }
     }
 
     /// Tells a connection what has happened and does what comes of it.
-    fn drive(&mut self, conn: &Arc<Conn>, happening: Happening, now: Instant) {
+    pub(super) fn drive(&mut self, conn: &Arc<Conn>, happening: Happening<'_>, now: Instant) {
         if conn.is_ended() {
             return;
         }
-        let mut io = Io { selector: &self.selector, buffer: &mut self.buffer, done: None };
+        let hub = self.hub.as_mut();
+        let mut io = Io { selector: &self.selector, buffer: &mut self.buffer, hub, done: None };
         let outcome = conn.drive(happening, now, &mut io);
         let done = io.done.take();
         self.timers.update(conn.id(), outcome.timer);
         if outcome.progress == Progress::More {
             self.again.push(Arc::clone(conn));
         }
+        self.watch_fresh();
         if outcome.closed {
             self.entries.remove(&conn.id());
             if let Some(socket) = done {
@@ -322,8 +353,11 @@ impl Driver {
                 self.drive(&conn, Happening::Timer, now);
             }
             Some(Entry::Listener(listener)) => {
-                // The rest is over: accept again.
+                // The rest is over: accept again. A descriptor that is watched already stays so.
                 let _ = listener.with_fd(|fd| self.selector.add_level(fd, key));
+                if !listener.relisten() {
+                    self.timers.set(key, now + RELISTEN);
+                }
             }
             Some(Entry::Pending(_)) => self.drop_pending(key),
             Some(Entry::Lingering(socket)) => {
@@ -341,6 +375,9 @@ impl Driver {
             match ready.token {
                 TOKEN_WAKER => channel.waker().drain(),
                 TOKEN_ALARM => self.alarm.iter().for_each(|alarm| alarm.set(None)),
+                TOKEN_CM => self.cm_events(channel),
+                TOKEN_COMPLETIONS => self.hub.iter_mut().for_each(Hub::drain),
+                TOKEN_ASYNC => self.async_events(channel),
                 _ => self.ready(channel, ready),
             }
         }

@@ -4,15 +4,17 @@ use std::time::{Duration, Instant};
 
 use socket2::SockAddr;
 
-use super::config::PROVIDER_IWARP;
 use super::conn::Conn;
+use super::endpoint::Endpoint;
 use crate::cm::State;
 use crate::error::STAGE_COUNT;
+use crate::iwarp;
 use crate::iwarp::qp::fpdu_len;
+use crate::verbs;
 use crate::work::{MAX_INLINE, MAX_SGE};
 
 /// What `rcg_conn_query` tells.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ConnInfo {
     /// `RCG_STATE_*`.
     pub state: u32,
@@ -23,7 +25,7 @@ pub struct ConnInfo {
     /// The peer's address, once one is being tried.
     pub peer: Option<SockAddr>,
     /// The device.
-    pub device: &'static str,
+    pub device: String,
     /// How long each stage took.
     pub stages: [Duration; STAGE_COUNT],
     /// RDMA Reads the peer may have outstanding.
@@ -64,33 +66,56 @@ impl Conn {
     /// What is known of it.
     pub fn info(&self) -> ConnInfo {
         let inner = self.inner.lock();
-        let qp = inner.endpoint.qp();
-        let agreed = inner.endpoint.agreed();
-        let counters = qp.counters();
-        ConnInfo {
+        let mut info = ConnInfo {
             state: state_number(inner.life.state()),
-            provider: PROVIDER_IWARP,
+            provider: inner.endpoint.provider(),
             local: inner.local.clone(),
             peer: inner.peer.as_deref().cloned(),
-            device: "tcp",
+            device: inner.endpoint.device(),
             stages: inner.life.stage_times(Instant::now()),
-            ird: agreed.map_or(0, |agreed| u32::from(agreed.ird)),
-            ord: agreed.map_or(0, |agreed| u32::from(agreed.ord)),
-            crc: agreed.is_some_and(|agreed| agreed.crc),
-            mpa_revision: agreed.map_or(0, |agreed| u32::from(agreed.revision)),
-            max_fpdu: agreed.map_or(0, |_| fpdu_len(qp.parameters().max_ulpdu) as u32),
-            own_peer: agreed.is_some_and(|agreed| agreed.peer_tag.is_some()),
             send_depth: inner.plan.caps.send_depth as u32,
             recv_depth: inner.plan.caps.recv_depth as u32,
             max_private_data: inner.endpoint.max_private_data() as u32,
             max_inline: MAX_INLINE as u32,
             max_sge: MAX_SGE as u32,
-            bytes_sent: qp.octets_sent(),
-            bytes_received: counters.received,
-            operations: counters.operations,
-            recv_stalls: counters.recv_stalls,
-            send_stalls: inner.endpoint.send_stalls(),
+            ..ConnInfo::default()
+        };
+        match &inner.endpoint {
+            Endpoint::Iwarp(iwarp) => info.add_iwarp(iwarp),
+            Endpoint::Verbs(verbs) => info.add_verbs(verbs),
         }
+        info
+    }
+}
+
+impl ConnInfo {
+    fn add_iwarp(&mut self, endpoint: &iwarp::endpoint::Endpoint) {
+        let (qp, counters) = (endpoint.qp(), endpoint.qp().counters());
+        if let Some(agreed) = endpoint.agreed() {
+            self.ird = agreed.ird.into();
+            self.ord = agreed.ord.into();
+            self.crc = agreed.crc;
+            self.mpa_revision = agreed.revision.into();
+            self.max_fpdu = fpdu_len(qp.parameters().max_ulpdu) as u32;
+            self.own_peer = agreed.peer_tag.is_some();
+        }
+        self.bytes_sent = qp.octets_sent();
+        self.bytes_received = counters.received;
+        self.operations = counters.operations;
+        self.recv_stalls = counters.recv_stalls;
+        self.send_stalls = endpoint.send_stalls();
+    }
+
+    fn add_verbs(&mut self, endpoint: &verbs::Endpoint) {
+        let (terms, counters) = (endpoint.terms(), endpoint.counters());
+        self.ird = terms.ird.into();
+        self.ord = terms.ord.into();
+        self.own_peer = terms.own_peer;
+        self.max_sge = endpoint.max_sge();
+        self.bytes_sent = counters.sent;
+        self.bytes_received = counters.received;
+        self.operations = counters.operations;
+        self.send_stalls = counters.send_stalls;
     }
 }
 

@@ -9,7 +9,8 @@ use super::log::{Level, Logger};
 use super::{Object, register, retire};
 use crate::error::{Error, Result};
 use crate::iwarp::qp::{QueuePair, StagePool};
-use crate::memory::{Access, Arena, ArenaConfig, KeyTable, Owner, Region};
+use crate::memory::{Access, Arena, ArenaConfig, KeyTable, Owner, Purpose, Region};
+use crate::verbs::{self, Devices};
 
 /// What `rcg_engine_create` takes.
 #[derive(Clone, Copy, Default)]
@@ -24,6 +25,7 @@ pub struct Engine {
     logger: Logger,
     keys: Arc<KeyTable>,
     stages: Arc<StagePool>,
+    devices: Arc<Devices>,
     next_id: AtomicU64,
     channels: AtomicUsize,
     closed: AtomicBool,
@@ -37,6 +39,7 @@ impl Engine {
             logger: config.logger,
             keys: KeyTable::new(),
             stages: Arc::default(),
+            devices: Arc::default(),
             next_id: AtomicU64::new(1),
             channels: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
@@ -79,6 +82,10 @@ impl Engine {
         &self.stages
     }
 
+    pub(super) fn devices(&self) -> &Arc<Devices> {
+        &self.devices
+    }
+
     /// A number for a connection, a listener or a socket: its stream, its token and the key of its timer.
     pub(super) fn next_id(&self) -> u64 {
         self.next_id.fetch_add(1, Ordering::Relaxed)
@@ -95,14 +102,19 @@ impl Engine {
     /// The limits of a provider; of `auto` those of what is there.
     pub fn limits(&self, provider: u32) -> Result<Limits> {
         self.provider_status(provider)?;
-        Ok(config::iwarp_limits())
+        let devices = provider == PROVIDER_AUTO && verbs::probe::available().is_ok();
+        Ok(if provider == PROVIDER_VERBS || devices {
+            config::verbs_limits()
+        } else {
+            config::iwarp_limits()
+        })
     }
 
     /// Whether a provider can be used, and if not, why.
     pub fn provider_status(&self, provider: u32) -> Result<()> {
         match provider {
             PROVIDER_AUTO | PROVIDER_IWARP => Ok(()),
-            PROVIDER_VERBS => Err(config::verbs_unavailable()),
+            PROVIDER_VERBS => verbs::probe::available(),
             other => Err(Error::invalid(format!("no provider has the number {other}"))),
         }
     }
@@ -119,6 +131,11 @@ impl Engine {
     ) -> Result<Arc<Region>> {
         // SAFETY: by this function's own contract.
         let region = unsafe { Region::new(&self.keys, addr, length, access) }?;
+        // With the devices in use, so that what can't be registered is an error here and not later. Others follow when
+        // they are first used.
+        for device in self.devices.all() {
+            device.local_key(&region, Purpose::Local)?;
+        }
         region.set_handle(register(Object::Region(Arc::clone(&region)))?);
         self.keys.regions.fetch_add(1, Ordering::SeqCst);
         Ok(region)
@@ -136,7 +153,14 @@ impl Engine {
     pub fn conn_memory(&self, qp: &QpConfig) -> Result<usize> {
         let plan = qp.plan()?;
         let reads = QueuePair::read_memory(plan.ird as usize, plan.ord as usize);
-        Ok(size_of::<Conn>() + QueuePair::memory(&plan.caps) + reads)
+        let iwarp = QueuePair::memory(&plan.caps) + reads;
+        let verbs = verbs::Endpoint::memory(&plan.caps);
+        Ok(size_of::<Conn>()
+            + match plan.provider {
+                PROVIDER_IWARP => iwarp,
+                PROVIDER_VERBS => verbs,
+                _ => iwarp.max(verbs),
+            })
     }
 }
 
@@ -159,17 +183,14 @@ pub fn key(
     length: usize,
     access: Access,
 ) -> Result<u32> {
-    let owner = match conn {
-        None => Owner::Domain,
-        Some(conn) if conn.is_ended() => {
-            return Err(Error::state(libc::ENOTCONN, "the connection has ended"));
-        }
+    match conn {
+        None => region.key(Owner::Domain, offset, length, access),
+        Some(conn) if conn.is_ended() => Err(Error::state(libc::ENOTCONN, "the connection has ended")),
         Some(conn) if !Arc::ptr_eq(conn.channel().engine().keys(), region.domain()) => {
-            return Err(Error::invalid("the connection and the region belong to different engines"));
+            Err(Error::invalid("the connection and the region belong to different engines"))
         }
-        Some(conn) => Owner::Stream(conn.id()),
-    };
-    region.key(owner, offset, length, access)
+        Some(conn) => conn.grant(region, offset, length, access),
+    }
 }
 
 /// Lends a buffer of an arena: its address, its length, its region.

@@ -1,15 +1,15 @@
 //! Listeners: who may still come in, and where those who come in go.
 
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use socket2::SockAddr;
 
 use super::channel::{Channel, Command, Source};
-use super::config::{ListenConfig, QpPlan, millis};
+use super::config::{ListenConfig, PROVIDER_VERBS, QpPlan, millis};
 use super::event::{Event, kind};
 use super::log::Level;
 use super::{Object, register, retire};
@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::iwarp::endpoint::OWN_MAX_ULPDU;
 use crate::iwarp::handshake::{Limits, OwnTag, Responder};
 use crate::iwarp::socket::{self, Options, Socket, is_loopback};
+use crate::verbs::Listening;
 
 /// What `rcg_listener_query` tells.
 #[derive(Clone, Debug)]
@@ -45,7 +46,19 @@ struct Counters {
     accept_errors: AtomicU64,
 }
 
-/// A listening socket and what its connections are made like.
+/// Ports that the kernel chooses for rdma_cm and that TCP must have free as well.
+const PORT_TRIES: usize = 16;
+
+/// What listens: a socket, an rdma_cm id, or both on one port.
+#[derive(Default)]
+struct Ears {
+    tcp: Option<socket::Listener>,
+    rdma: Option<Listening>,
+    /// Whether an id has to be there.
+    wants_rdma: bool,
+}
+
+/// What listens on an address, and what its connections are made like.
 pub struct Listener {
     handle: AtomicUsize,
     id: u64,
@@ -53,9 +66,10 @@ pub struct Listener {
     channel: Arc<Channel>,
     spread: Vec<Arc<Channel>>,
     next: AtomicUsize,
-    socket: Mutex<Option<socket::Listener>>,
-    local: SockAddr,
+    ears: Mutex<Ears>,
+    local: OnceLock<SockAddr>,
     backlog: u32,
+    v6only: bool,
     max_pending: u32,
     pending: AtomicU32,
     pub(super) handshake_timeout: Duration,
@@ -73,7 +87,6 @@ impl Listener {
         }
         let handshake_timeout = millis(config.handshake_timeout_ms, 5_000, "handshake_timeout_ms")?;
         let backlog = if config.backlog == 0 { 128 } else { config.backlog };
-        let socket = socket::Listener::bind(addr, backlog, config.v6only)?;
         let spread = if config.channels.is_empty() { vec![Arc::clone(channel)] } else { config.channels };
         let listener = Arc::new(Self {
             handle: AtomicUsize::new(0),
@@ -82,9 +95,10 @@ impl Listener {
             channel: Arc::clone(channel),
             spread,
             next: AtomicUsize::new(0),
-            local: socket.local()?,
-            backlog: socket.backlog(),
-            socket: Mutex::new(Some(socket)),
+            local: OnceLock::new(),
+            backlog: backlog.min(socket::most_backlog()),
+            v6only: config.v6only,
+            ears: Mutex::default(),
             max_pending: if config.max_pending == 0 { 1024 } else { config.max_pending },
             pending: AtomicU32::new(0),
             handshake_timeout,
@@ -93,11 +107,77 @@ impl Listener {
             closing: AtomicBool::new(false),
         });
         listener.handle.store(register(Object::Listener(Arc::clone(&listener)))?, Ordering::Relaxed);
-        if let Err(error) = channel.admit(Command::Listen(Arc::clone(&listener))) {
+        let open = listener.open(addr);
+        let admitted = open.and_then(|()| channel.admit(Command::Listen(Arc::clone(&listener))));
+        if let Err(error) = admitted {
             retire(listener.handle());
             return Err(error);
         }
         Ok(listener)
+    }
+
+    /// Begins to listen with the provider that is wanted or, with `auto`, with all that serve the address.
+    fn open(self: &Arc<Self>, addr: &SockAddr) -> Result<()> {
+        let devices = self.channel.verbs_for(self.plan.provider)?;
+        let any_port = addr.as_socket().is_some_and(|addr| addr.port() == 0);
+        let mut tries = if devices && any_port { PORT_TRIES } else { 1 };
+        loop {
+            tries -= 1;
+            match self.open_once(addr, devices) {
+                Err(error) if error.errno == libc::EADDRINUSE && tries > 0 => {}
+                result => return result,
+            }
+        }
+    }
+
+    fn open_once(&self, addr: &SockAddr, devices: bool) -> Result<()> {
+        let must = self.plan.provider == PROVIDER_VERBS;
+        let rdma = match self.listen_rdma(addr).filter(|_| devices) {
+            Some(Ok(rdma)) => Some(rdma),
+            Some(Err(error)) if must => return Err(error),
+            // With `auto` an address that no device serves is TCP's.
+            _ => None,
+        };
+        let local = rdma.as_ref().and_then(Listening::local).unwrap_or_else(|| addr.clone());
+        let tcp = match socket::Listener::bind(&local, self.backlog, self.v6only) {
+            _ if must => None,
+            Ok(tcp) => Some(tcp),
+            // The kernel's iWARP has the port, and speaks on it as we would.
+            Err(error) if error.errno == libc::EADDRINUSE && rdma.as_ref().is_some_and(takes_tcp) => None,
+            Err(error) => return Err(error),
+        };
+        let bound = tcp.as_ref().map_or(Ok(local), socket::Listener::local)?;
+        let wants_rdma = rdma.is_some();
+        *self.ears.lock() = Ears { tcp, rdma, wants_rdma };
+        let _ = self.local.set(bound);
+        Ok(())
+    }
+
+    fn listen_rdma(&self, addr: &SockAddr) -> Option<Result<Listening>> {
+        let events = self.channel.events()?;
+        Some(Listening::new(&events, addr, self.backlog, self.v6only, self.handle()))
+    }
+
+    /// The device that served the address has gone.
+    pub(super) fn lose_device(&self) {
+        // Destroyed outside the lock.
+        let lost = self.ears.lock().rdma.take();
+        drop(lost);
+    }
+
+    /// Listens again on a device that has come back; true when there is nothing more to be done about it.
+    pub(super) fn relisten(&self) -> bool {
+        let mut ears = self.ears.lock();
+        let Some(addr) = self.local.get().filter(|_| ears.wants_rdma && ears.rdma.is_none()) else {
+            return true;
+        };
+        ears.rdma = self.listen_rdma(addr).and_then(Result::ok);
+        ears.rdma.is_some()
+    }
+
+    /// A request that has come to the id.
+    pub(super) fn count_request(&self) {
+        self.counters.accepted.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Its handle.
@@ -125,7 +205,7 @@ impl Listener {
     pub fn info(&self) -> ListenerInfo {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         ListenerInfo {
-            local: self.local.clone(),
+            local: self.local.get().cloned().unwrap_or_else(unspecified),
             backlog: self.backlog,
             pending: self.pending.load(Ordering::Relaxed),
             accepted: count(&self.counters.accepted),
@@ -137,18 +217,22 @@ impl Listener {
 
     /// Runs `visit` with the socket's descriptor, while it is open.
     pub(super) fn with_fd<T>(&self, visit: impl FnOnce(i32) -> T) -> Option<T> {
-        self.socket.lock().as_ref().map(|socket| visit(socket.as_raw_fd()))
+        self.ears.lock().tcp.as_ref().map(|socket| visit(socket.as_raw_fd()))
     }
 
     pub(super) fn shut(&self) {
-        self.socket.lock().take();
+        let mut ears = self.ears.lock();
+        ears.wants_rdma = false;
+        let heard = (ears.tcp.take(), ears.rdma.take());
+        drop(ears);
+        drop(heard);
     }
 
     /// Accepts one connection; `None` when there is none.
     pub(super) fn accept(self: &Arc<Self>) -> Result<Option<(Slot, Socket, SockAddr)>> {
         let options = Options { dead_peer: self.plan.dead_peer, congestion: self.plan.congestion.as_deref() };
         loop {
-            let accepted = self.socket.lock().as_ref().map_or(Ok(None), |socket| socket.accept(&options));
+            let accepted = self.ears.lock().tcp.as_ref().map_or(Ok(None), |socket| socket.accept(&options));
             let Some((socket, peer)) = accepted.inspect_err(|error| self.note_accept_error(error))? else {
                 return Ok(None);
             };
@@ -202,6 +286,16 @@ impl Listener {
     pub(super) fn report_closed(self: &Arc<Self>) {
         self.channel.mark_ready(Source::Listener(Arc::clone(self)));
     }
+}
+
+/// Whether an id takes ports of TCP's: one on an iWARP device, or one that listens on all devices.
+fn takes_tcp(rdma: &Listening) -> bool {
+    rdma.is_iwarp().unwrap_or(true)
+}
+
+/// No address.
+fn unspecified() -> SockAddr {
+    std::net::SocketAddr::from(([0, 0, 0, 0], 0)).into()
 }
 
 /// What we tell peers of our own kind.

@@ -1,6 +1,5 @@
 //! Between the life cycle and the provider: what has happened goes in, what is to be done comes out and is done.
 
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,19 +7,20 @@ use socket2::SockAddr;
 
 use super::channel::Command;
 use super::conn::{Answer, Conn, Inner};
+use super::endpoint::{Endpoint, Path, Words};
 use super::event::{Event, kind};
-use super::listener::own_tag;
 use super::report::Subject;
 use super::resolve::resolve;
+use super::route::candidates;
 use super::selector::Selector;
 use crate::cm::{Action, Event as Input, Report, Request, Role, State};
 use crate::error::{Error, Reason, Result, Stage};
 use crate::iwarp::endpoint::{Progress, Readiness};
-use crate::iwarp::handshake::Offer;
-use crate::iwarp::socket::{Socket, is_loopback};
+use crate::iwarp::socket::Socket;
+use crate::verbs::{AsyncEvent, CmEvent, Hub, Wc};
 
 /// What the driver tells a connection.
-pub(super) enum Happening {
+pub(super) enum Happening<'a> {
     /// The caller wants something.
     Request(Request),
     /// A peer's request has come.
@@ -31,6 +31,12 @@ pub(super) enum Happening {
     Ready(Readiness),
     /// There was more to do.
     Go,
+    /// rdma_cm has told something.
+    Cm(&'a CmEvent),
+    /// Work requests of its queue pair have completed.
+    Work(&'a [Wc]),
+    /// The device has told something about its queue pair.
+    Async(AsyncEvent),
     /// A timer is due.
     Timer,
 }
@@ -39,6 +45,8 @@ pub(super) enum Happening {
 pub(super) struct Io<'a> {
     pub(super) selector: &'a Selector,
     pub(super) buffer: &'a mut [u8],
+    /// What the channel has of rdma_cm and verbs, if it uses them.
+    pub(super) hub: Option<&'a mut Hub>,
     /// A socket that is done but should not be reset yet.
     pub(super) done: Option<Socket>,
 }
@@ -55,7 +63,7 @@ impl Inner {
     pub(super) fn drive(
         &mut self,
         conn: &Arc<Conn>,
-        happening: Happening,
+        happening: Happening<'_>,
         now: Instant,
         io: &mut Io<'_>,
     ) -> Outcome {
@@ -63,7 +71,7 @@ impl Inner {
         let progress =
             if self.closed { Progress::Waiting } else { self.happen(conn, happening, now, io, &mut inputs) };
         self.settle(conn, now, io, &mut inputs);
-        if self.draining && self.endpoint.qp().sends_drained() {
+        if self.draining && self.endpoint.sends_drained() {
             self.draining = false;
             inputs.push(Input::SendsDrained);
             self.settle(conn, now, io, &mut inputs);
@@ -75,7 +83,7 @@ impl Inner {
     fn happen(
         &mut self,
         conn: &Conn,
-        happening: Happening,
+        happening: Happening<'_>,
         now: Instant,
         io: &mut Io<'_>,
         inputs: &mut Vec<Input>,
@@ -89,15 +97,33 @@ impl Inner {
             Happening::Requested => {
                 self.announce(conn);
                 inputs.push(Input::Requested);
-                // The peer may have gone already: its FIN makes no new edge.
-                self.endpoint.ready(Readiness { readable: true, ..Readiness::default() }, io.buffer, inputs)
+                self.endpoint.requested(io, inputs)
             }
             Happening::Resolved(result) => {
-                inputs.push(self.resolved(result, now));
+                self.resolved(result, conn, now, io, inputs);
                 Progress::Waiting
             }
-            Happening::Ready(readiness) => self.endpoint.ready(readiness, io.buffer, inputs),
-            Happening::Go => self.endpoint.ready(Readiness::default(), io.buffer, inputs),
+            Happening::Ready(readiness) => self.endpoint.ready(readiness, io, inputs),
+            Happening::Go => self.endpoint.ready(Readiness::default(), io, inputs),
+            Happening::Cm(event) => {
+                let (verbs, hub) = (self.endpoint.verbs(), io.hub.as_deref_mut());
+                if let (Some(verbs), Some(hub)) = (verbs, hub) {
+                    verbs.cm_event(event, hub, now, inputs);
+                }
+                Progress::Waiting
+            }
+            Happening::Work(completions) => {
+                if let Some(verbs) = self.endpoint.verbs() {
+                    verbs.work(completions, now, inputs);
+                }
+                Progress::Waiting
+            }
+            Happening::Async(event) => {
+                if let Some(verbs) = self.endpoint.verbs() {
+                    verbs.async_event(event, inputs);
+                }
+                Progress::Waiting
+            }
             Happening::Timer => {
                 if self.life.poll_timeout().is_some_and(|at| at <= now) {
                     self.life.handle_timeout(now);
@@ -107,17 +133,42 @@ impl Inner {
         }
     }
 
-    fn resolved(&mut self, result: Result<Vec<SockAddr>>, now: Instant) -> Input {
+    /// The addresses of a name are known, or not.
+    fn resolved(
+        &mut self,
+        result: Result<Vec<SockAddr>>,
+        conn: &Conn,
+        now: Instant,
+        io: &mut Io<'_>,
+        inputs: &mut Vec<Input>,
+    ) {
         match result {
             Ok(mut addrs) => {
                 addrs.truncate(super::config::MAX_ADDRESSES);
-                self.life.set_candidates(now, addrs.len());
-                self.peer = addrs.first().cloned().map(Arc::new);
-                self.candidates = addrs;
-                Input::AddressResolved
+                self.candidates = candidates(&addrs, self.plan.provider, self.devices);
+                self.life.set_candidates(now, self.candidates.len());
+                if let Err(error) = self.try_address(conn, io, inputs) {
+                    inputs.push(Input::Failed(error));
+                }
             }
-            Err(error) => Input::Failed(error),
+            Err(error) => inputs.push(Input::Failed(error)),
         }
+    }
+
+    /// Begins with the present candidate, by its provider.
+    fn try_address(&mut self, conn: &Conn, io: &mut Io<'_>, inputs: &mut Vec<Input>) -> Result<()> {
+        let candidate = self.candidates.get(self.life.attempt()).cloned();
+        let candidate = candidate.ok_or_else(|| Error::invalid("no such address").at(Stage::Address))?;
+        self.peer = Some(Arc::new(candidate.addr.clone()));
+        if candidate.provider != self.endpoint.provider() {
+            let mut next = Endpoint::new(candidate.provider, conn.channel(), conn.id(), &self.plan)?;
+            let mut receives = self.endpoint.take_receives().into_iter();
+            let gone = || Error::new(libc::EIO, Reason::Internal, "a receive is missing");
+            next.post_recv(receives.len(), &mut |_| receives.next().ok_or_else(gone))?;
+            self.endpoint = next;
+        }
+        let path = self.path(&candidate.addr, conn);
+        self.endpoint.resolve_address(&path, io, inputs)
     }
 
     /// Feeds the life cycle until nothing is left to be done.
@@ -142,48 +193,29 @@ impl Inner {
         inputs: &mut Vec<Input>,
     ) -> Result<()> {
         match action {
-            Action::ResolveAddress(candidate) => self.resolve_address(candidate, conn, inputs),
+            Action::ResolveAddress(_) if self.host.is_some() => self.resolve_name(conn, inputs),
+            Action::ResolveAddress(_) => return self.try_address(conn, io, inputs),
             Action::ResolveRoute => return self.resolve_route(conn, io),
-            Action::CreateQueuePair => inputs.push(Input::QueuePairReady),
+            Action::CreateQueuePair => return self.endpoint.create_queue_pair(io, inputs),
             Action::Connect => return self.send_request(),
             Action::SendAccept => return self.send_accept(inputs),
             Action::SendReject => self.send_reject(),
-            Action::DrainSends => self.draining = true,
-            Action::SendDisconnect => self.endpoint.shut_down(),
-            Action::FlushQueuePair => {
-                let error = Error::new(libc::ECANCELED, Reason::Cancelled, "the connection has ended");
-                self.endpoint.flush_queue_pair(error);
-                inputs.push(Input::Flushed);
+            Action::DrainSends => {
+                self.draining = true;
+                self.endpoint.drain();
             }
-            Action::Abandon => {
-                self.forget_socket(io);
-                self.endpoint.abandon();
-            }
-            Action::Destroy => {
-                self.forget_socket(io);
-                io.done = self.endpoint.destroy();
-            }
+            Action::SendDisconnect => self.endpoint.disconnect(),
+            Action::FlushQueuePair => self.endpoint.flush(inputs),
+            Action::Abandon => self.endpoint.abandon(io),
+            Action::Destroy => io.done = self.endpoint.destroy(io),
             Action::Report(report) => self.report(report, conn, now),
         }
         Ok(())
     }
 
-    fn forget_socket(&self, io: &Io<'_>) {
-        if let Some(socket) = self.endpoint.socket() {
-            io.selector.remove(socket.as_raw_fd());
-        }
-    }
-
-    fn resolve_address(&mut self, candidate: usize, conn: &Arc<Conn>, inputs: &mut Vec<Input>) {
-        if let Some(addr) = self.candidates.get(candidate) {
-            self.peer = Some(Arc::new(addr.clone()));
-            inputs.push(Input::AddressResolved);
-            return;
-        }
-        let Some((host, service)) = self.host.take() else {
-            inputs.push(Input::Failed(Error::invalid("no such address").at(Stage::Address)));
-            return;
-        };
+    /// Looks the peer's name up.
+    fn resolve_name(&mut self, conn: &Arc<Conn>, inputs: &mut Vec<Input>) {
+        let Some((host, service)) = self.host.take() else { return };
         // The name service may take long: it gets a thread of its own, which ends with its answer.
         let conn = Arc::clone(conn);
         let thread = std::thread::Builder::new().name("rcg-resolve".into()).spawn(move || {
@@ -197,35 +229,39 @@ impl Inner {
         }
     }
 
-    fn resolve_route(&mut self, conn: &Arc<Conn>, io: &Io<'_>) -> Result<()> {
-        let Some(addr) = self.candidates.get(self.life.attempt()) else {
+    /// The way to an address. rdma_cm's own bound on each step is the whole connect's: the life cycle has its own.
+    fn path<'a>(&self, to: &'a SockAddr, conn: &Conn) -> Path<'a> {
+        Path {
+            to,
+            from: self.connect.as_ref().and_then(|connect| connect.local.clone()),
+            timeout: self.timeout,
+            handle: conn.handle(),
+            token: conn.id(),
+        }
+    }
+
+    fn resolve_route(&mut self, conn: &Conn, io: &Io<'_>) -> Result<()> {
+        let Some(addr) = self.candidates.get(self.life.attempt()).map(|candidate| candidate.addr.clone())
+        else {
             return Err(Error::invalid("no such address").at(Stage::Address));
         };
-        let local = self.connect.as_ref().and_then(|connect| connect.local.as_ref());
-        let socket = self.endpoint.connect(addr, local)?;
-        io.selector.add(socket.as_raw_fd(), conn.id()).map_err(|error| error.at(Stage::Device))
+        let path = self.path(&addr, conn);
+        self.endpoint.resolve_route(&path, io)
     }
 
     fn send_request(&mut self) -> Result<()> {
-        self.local = self.endpoint.socket().and_then(Socket::local);
-        let connect = self.connect.as_ref();
-        let offer = Offer {
-            revision: connect.map_or(2, |connect| if connect.mpa_revision == 1 { 1 } else { 2 }),
-            crc: self.plan.crc,
-            offer_crc: !self.peer.as_deref().is_some_and(is_loopback),
-            ird: self.plan.ird,
-            ord: self.plan.ord,
-            private_data: connect.map(|connect| connect.private_data.clone()).unwrap_or_default(),
-            tag: (!self.plan.raw_private_data).then(own_tag),
-        };
-        self.endpoint.request(offer)
+        self.local = self.endpoint.local();
+        let Some(connect) = &self.connect else { return Ok(()) };
+        let mpa_revision = if connect.mpa_revision == 1 { 1 } else { 2 };
+        let words = Words { private_data: &connect.private_data, mpa_revision };
+        self.endpoint.connect(&words, self.peer.as_deref(), &self.plan)
     }
 
     fn send_accept(&mut self, inputs: &mut Vec<Input>) -> Result<()> {
         let Some(Answer::Accept(config)) = &self.answer else { return Ok(()) };
         let choose = |asked: u32, planned: u16| if asked == 0 { planned } else { asked as u16 };
         let (ird, ord) = (choose(config.ird, self.plan.ird), choose(config.ord, self.plan.ord));
-        self.endpoint.accept(&config.private_data, ird, ord, inputs)
+        self.endpoint.accept(&config.private_data, (ird, ord), inputs)
     }
 
     fn send_reject(&mut self) {
@@ -282,6 +318,8 @@ impl Inner {
             local: self.local.as_ref(),
             peer: self.peer.as_deref(),
             elapsed: self.life.elapsed(now),
+            provider: self.endpoint.provider(),
+            device: self.endpoint.device(),
         }
     }
 
@@ -291,8 +329,7 @@ impl Inner {
             return;
         }
         let now = Instant::now();
-        self.endpoint.abandon();
-        self.endpoint.flush_queue_pair(error.clone());
+        self.endpoint.break_off(error);
         match self.life.state() {
             State::Established | State::Draining | State::Disconnecting => {
                 self.report(Report::Disconnected(error.clone()), conn, now);

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use socket2::SockAddr;
 
-use super::config::PROVIDER_IWARP;
+use super::config::PROVIDER_VERBS;
 use super::event::{ErrorReport, Place};
 use super::resolve::format_addr;
+use super::route::Candidate;
 use crate::cm::Attempt;
 use crate::error::{Error, Stage};
 
@@ -25,6 +26,11 @@ pub(super) fn stage_name(stage: Stage) -> &'static str {
     }
 }
 
+/// Names of the providers in messages.
+fn provider_name(provider: u32) -> &'static str {
+    if provider == PROVIDER_VERBS { "verbs" } else { "iwarp" }
+}
+
 /// What is known of the connection a report is about.
 pub(super) struct Subject<'a> {
     /// The name or address the caller gave.
@@ -32,6 +38,9 @@ pub(super) struct Subject<'a> {
     pub(super) local: Option<&'a SockAddr>,
     pub(super) peer: Option<&'a SockAddr>,
     pub(super) elapsed: Duration,
+    /// `RCG_PROVIDER_*`.
+    pub(super) provider: u32,
+    pub(super) device: String,
 }
 
 impl Subject<'_> {
@@ -39,7 +48,8 @@ impl Subject<'_> {
         let local = self.local.map(format_addr).unwrap_or_default();
         let peer = self.peer.map(format_addr).unwrap_or_default();
         let elapsed_ms = u32::try_from(self.elapsed.as_millis()).unwrap_or(u32::MAX);
-        let place = Place { provider: PROVIDER_IWARP, local: &local, peer: &peer, device: "tcp", elapsed_ms };
+        let (provider, device) = (self.provider, self.device.as_str());
+        let place = Place { provider, local: &local, peer: &peer, device, elapsed_ms };
         ErrorReport::new(error, place, text)
     }
 
@@ -58,7 +68,7 @@ impl Subject<'_> {
         verb: &str,
         error: &Error,
         tried: &[Attempt],
-        peers: &[SockAddr],
+        peers: &[Candidate],
     ) -> ErrorReport {
         let mut text = format!(
             "{verb} {} failed at stage '{}' after {} ms: {error}",
@@ -68,12 +78,14 @@ impl Subject<'_> {
         );
         if tried.len() > 1 {
             for (index, attempt) in tried.iter().enumerate() {
-                let addr = peers.get(attempt.candidate).map(format_addr).unwrap_or_default();
+                let peer = peers.get(attempt.candidate);
+                let addr = peer.map(|peer| format_addr(&peer.addr)).unwrap_or_default();
+                let provider = peer.map_or("", |peer| provider_name(peer.provider));
                 let sep = if index == 0 { "\n  tried: " } else { ", " };
                 // Writing to a String can't fail.
                 let _ = write!(
                     text,
-                    "{sep}{addr} iwarp ({}: {})",
+                    "{sep}{addr} {provider} ({}: {})",
                     stage_name(attempt.error.stage),
                     attempt.error
                 );

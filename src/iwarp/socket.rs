@@ -262,7 +262,6 @@ impl TcpInfo {
 #[derive(Debug)]
 pub struct Listener {
     raw: Raw,
-    backlog: u32,
 }
 
 impl AsRawFd for Listener {
@@ -283,17 +282,12 @@ impl Listener {
         }
         raw.bind(addr).map_err(|error| fail("bind to", error))?;
         raw.listen(i32::try_from(backlog).unwrap_or(i32::MAX)).map_err(|error| fail("listen on", error))?;
-        Ok(Self { raw, backlog: backlog.min(most_backlog()) })
+        Ok(Self { raw })
     }
 
     /// The address, with the port the system has chosen where 0 was asked for.
     pub fn local(&self) -> Result<SockAddr> {
         self.raw.local_addr().map_err(|error| device("getsockname", &error))
-    }
-
-    /// The backlog in force.
-    pub fn backlog(&self) -> u32 {
-        self.backlog
     }
 
     /// The next connection; `None` when there is none.
@@ -333,7 +327,7 @@ fn is_transient(error: &io::Error) -> bool {
 }
 
 /// The system's limit of a backlog: sysctl net.core.somaxconn.
-fn most_backlog() -> u32 {
+pub fn most_backlog() -> u32 {
     let text = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap_or_default();
     text.trim().parse().unwrap_or(4096)
 }

@@ -1,0 +1,146 @@
+//! The part of a channel's loop that serves the verbs provider: rdma_cm's events, completions, asynchronous events.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::channel::{Channel, Command};
+use super::conn::Conn;
+use super::driver::{Driver, Entry, POLL_BURST, RELISTEN, TOKEN_ASYNC, TOKEN_CM, TOKEN_COMPLETIONS};
+use super::listener::Listener;
+use super::log::Level;
+use super::perform::Happening;
+use super::{Object, object};
+use crate::verbs::{self, AsyncEvent, CmEvent, CmKind, Hub, Watch};
+
+impl Driver {
+    /// Notices that the channel uses rdma_cm.
+    pub(super) fn open_hub(&mut self, channel: &Channel) {
+        if self.hub.is_some() {
+            return;
+        }
+        if let Some(events) = channel.events() {
+            self.hub = Some(Hub::new(&events, channel.engine().devices()));
+            self.watch_fresh();
+        }
+    }
+
+    /// Watches descriptors that have come, and closes devices that have gone.
+    pub(super) fn watch_fresh(&mut self) {
+        let Some(hub) = &mut self.hub else { return };
+        hub.sweep();
+        for (fd, watch) in hub.take_fresh() {
+            let token = match watch {
+                Watch::Cm => TOKEN_CM,
+                Watch::Completions => TOKEN_COMPLETIONS,
+                Watch::Async => TOKEN_ASYNC,
+            };
+            // Without it the queues are only polled when something else wakes the channel, and a connect ends with its
+            // deadline: there is no descriptor of ours left to do better.
+            let _ = self.selector.add_level(fd, token);
+        }
+    }
+
+    /// Polls the completion queues for a while and hands out what they held; returns whether there was anything.
+    pub(super) fn poll_completions(&mut self) -> bool {
+        if self.hub.is_none() {
+            return false;
+        }
+        let mut completions = std::mem::take(&mut self.completions);
+        let mut any = false;
+        for _ in 0..POLL_BURST {
+            let Some(hub) = &mut self.hub else { break };
+            if hub.poll(&mut completions) == 0 {
+                break;
+            }
+            any = true;
+            let now = Instant::now();
+            let stream = verbs::Endpoint::stream_of;
+            for run in completions.chunk_by(|one, next| stream(one.id) == stream(next.id)) {
+                let about = run.first().and_then(|first| self.conn(stream(first.id)));
+                if let Some(conn) = about {
+                    self.drive(&conn, Happening::Work(run), now);
+                }
+            }
+            completions.clear();
+        }
+        self.completions = completions;
+        any
+    }
+
+    fn conn(&self, id: u64) -> Option<Arc<Conn>> {
+        match self.entries.get(&id) {
+            Some(Entry::Conn(conn)) => Some(Arc::clone(conn)),
+            _ => None,
+        }
+    }
+
+    /// Has completions wake the channel; true = there were some already.
+    pub(super) fn arm(&mut self) -> bool {
+        self.hub.as_mut().is_some_and(Hub::arm) && self.poll_completions()
+    }
+
+    pub(super) fn cm_events(&mut self, channel: &Arc<Channel>) {
+        loop {
+            match self.hub.as_ref().map(Hub::next_event) {
+                Some(Ok(Some(event))) => self.cm_event(channel, event),
+                Some(Err(error)) => {
+                    return channel.engine().log(Level::Error, format_args!("rdma_cm: {error}"));
+                }
+                Some(Ok(None)) | None => return,
+            }
+        }
+    }
+
+    fn cm_event(&mut self, channel: &Arc<Channel>, event: CmEvent) {
+        if self.hub.as_ref().is_some_and(|hub| hub.is_own(&event)) {
+            return self.watch_fresh();
+        }
+        match object(event.context) {
+            Some(Object::Conn(conn)) => {
+                if Arc::ptr_eq(conn.channel(), channel) && self.entries.contains_key(&conn.id()) {
+                    self.drive(&conn, Happening::Cm(&event), Instant::now());
+                } else if !conn.is_ended() {
+                    // Its channel has it, or will: the command that says so is in the queue already.
+                    conn.channel().send(Command::Cm(Arc::clone(&conn), event));
+                }
+            }
+            Some(Object::Listener(listener)) => self.listener_event(&listener, event),
+            // Of something that has ended meanwhile.
+            _ => {}
+        }
+    }
+
+    fn listener_event(&mut self, listener: &Arc<Listener>, event: CmEvent) {
+        if event.kind == CmKind::DeviceRemoval {
+            listener.lose_device();
+            self.timers.set(listener.id(), Instant::now() + RELISTEN);
+            return;
+        }
+        let request = verbs::Request::from_event(event);
+        if let Some(request) = request.filter(|_| !listener.is_closing() && !self.finished) {
+            listener.count_request();
+            let target = listener.next_channel();
+            let asked = target.open_events().and_then(|_| Conn::asked(&target, listener, request));
+            if let Err(error) = asked {
+                let engine = target.engine();
+                engine.log(Level::Warn, format_args!("listener: no connection for a request: {error}"));
+            }
+        }
+    }
+
+    pub(super) fn async_events(&mut self, channel: &Arc<Channel>) {
+        let events = self.hub.as_ref().map(Hub::async_events).unwrap_or_default();
+        for event in events {
+            if let Some(Object::Conn(conn)) = event.qp.and_then(object) {
+                conn.channel().send(Command::Async(Arc::clone(&conn), event));
+            } else if event.qp.is_none() {
+                self.device_event(channel, event);
+            }
+        }
+    }
+
+    fn device_event(&mut self, channel: &Channel, event: AsyncEvent) {
+        let level = if event.is_device_fatal() { Level::Warn } else { Level::Info };
+        channel.engine().log(level, format_args!("an RDMA device reports event {}", event.kind));
+    }
+}

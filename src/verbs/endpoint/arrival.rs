@@ -1,0 +1,322 @@
+//! What comes from below: rdma_cm's events, completions, asynchronous events, time.
+
+use std::time::{Duration, Instant};
+
+use super::super::hub::Hub;
+use super::super::private::separate;
+use super::super::sys::{AsyncEvent, CmEvent, CmKind, ConnParam, Wc};
+use super::post::{NUMBER_MASK, RECV_BIT};
+use super::{Endpoint, at};
+use crate::cm::Event;
+use crate::error::{Error, Reason, Stage};
+
+/// How long the passive side on an iWARP device waits for the peer to speak first: an FPDU right behind the MPA reply
+/// makes some initiators fail (RFC 5044 section 7.1 has them speak first).
+const HOLD: Duration = Duration::from_millis(5);
+
+/// Reject reasons of the IB CM (IBA 12.6.7.2): the peer's application said no, and nobody listens.
+const IB_REJ_CONSUMER: i32 = 28;
+const IB_REJ_NO_SERVICE: i32 = 8;
+
+/// Signs of life of the peer's host.
+#[derive(Debug)]
+pub(super) struct Pulse {
+    /// The peer began.
+    pub(super) passive: bool,
+    /// Half of the time after which a silent peer is dead.
+    interval: Duration,
+    due: Option<Instant>,
+    heard: bool,
+    asked: bool,
+}
+
+impl Pulse {
+    pub(super) fn new(dead_peer: Duration) -> Self {
+        Self { passive: false, interval: dead_peer / 2, due: None, heard: false, asked: false }
+    }
+
+    fn start(&mut self, now: Instant) {
+        self.due = now.checked_add(self.interval);
+    }
+
+    pub(super) fn stop(&mut self) {
+        self.due = None;
+    }
+
+    fn hear(&mut self) {
+        self.heard = true;
+        self.asked = false;
+    }
+}
+
+impl Endpoint {
+    /// An event of rdma_cm on this connection's id.
+    pub(crate) fn cm_event(&mut self, event: &CmEvent, hub: &mut Hub, now: Instant, events: &mut Vec<Event>) {
+        let status = event.status;
+        match event.kind {
+            CmKind::AddrResolved => match self.open_device(hub) {
+                Ok(()) => events.push(Event::AddressResolved),
+                Err(error) => events.push(Event::Failed(error)),
+            },
+            CmKind::AddrError => events.push(Event::Failed(address_error(status))),
+            CmKind::RouteResolved => events.push(Event::RouteResolved),
+            CmKind::RouteError => events.push(Event::Failed(route_error(status))),
+            CmKind::ConnectResponse => {}
+            CmKind::ConnectError => events.push(Event::Failed(handshake_error(status))),
+            CmKind::Unreachable if self.connected => events.push(Event::Unreachable),
+            CmKind::Unreachable => events.push(Event::Failed(unreachable(status))),
+            CmKind::Rejected => events.push(self.rejected(status, &event.param)),
+            CmKind::Established => self.established(&event.param, now, events),
+            CmKind::Disconnected => events.push(Event::Disconnected),
+            CmKind::DeviceRemoval => {
+                if let Some(device) = &self.device {
+                    device.remove();
+                }
+                events.push(Event::DeviceRemoved);
+            }
+            CmKind::AddrChange => events.push(Event::AddressChanged),
+            CmKind::TimewaitExit => events.push(Event::TimewaitExit),
+            CmKind::ConnectRequest | CmKind::Other(_) => {}
+        }
+    }
+
+    fn established(&mut self, param: &ConnParam, now: Instant, events: &mut Vec<Event>) {
+        events.push(Event::HandshakeDone);
+        if self.passive() {
+            if self.is_iwarp() && !self.connected {
+                self.hold_until = Some(now + HOLD);
+                return;
+            }
+        } else {
+            let (private, tag) = separate(&param.private_data);
+            self.peer_private = private;
+            self.terms.own_peer = tag.is_some();
+            self.terms.ird = self.terms.ird.min(param.responder_resources);
+            self.terms.ord = self.terms.ord.min(param.initiator_depth);
+        }
+        self.begin(now, events);
+    }
+
+    /// From here on both sides may post.
+    fn begin(&mut self, now: Instant, events: &mut Vec<Event>) {
+        self.hold_until = None;
+        if !self.connected && !self.ended {
+            self.connected = true;
+            self.pulse.start(now);
+            events.push(Event::Established);
+        }
+    }
+
+    fn rejected(&mut self, status: i32, param: &ConnParam) -> Event {
+        let (private, tag) = separate(&param.private_data);
+        let by_application =
+            if self.is_iwarp() { status != -libc::ECONNREFUSED } else { status == IB_REJ_CONSUMER };
+        if !by_application {
+            return Event::Failed(refused(status));
+        }
+        self.peer_private = private;
+        let reason = tag.map_or(0, |tag| u32::from(tag.reject_reason));
+        let text = crate::work::reject_text(reason);
+        let error = Error::new(libc::ECONNREFUSED, Reason::Rejected, text).with_code(reason as i32);
+        Event::Rejected(error.at(Stage::Handshake))
+    }
+
+    /// Completions of this connection's queue pairs.
+    pub(crate) fn work(&mut self, completions: &[Wc], now: Instant, events: &mut Vec<Event>) {
+        for wc in completions {
+            // One of an attempt that was abandoned is not about what is in the queues now.
+            if wc.id & !(RECV_BIT | NUMBER_MASK) == self.name() && self.qp.is_some() {
+                self.completion(wc, now, events);
+            }
+        }
+        self.check_flushed(events);
+        self.report_failure(events);
+    }
+
+    fn completion(&mut self, wc: &Wc, now: Instant, events: &mut Vec<Event>) {
+        let number = (wc.id & NUMBER_MASK) as u16;
+        let status = status_of(wc);
+        if wc.id & RECV_BIT == 0 {
+            self.sq.complete(number, status);
+        } else {
+            self.rq.complete(number, wc, status);
+            self.counters.received += if status == 0 { u64::from(wc.length) } else { 0 };
+        }
+        if status == 0 {
+            self.pulse.hear();
+            if !self.connected && self.passive() && wc.id & RECV_BIT != 0 {
+                self.spoken_to(now, events);
+            }
+        } else if wc.status != Wc::FLUSHED && !self.ended && self.failure.is_none() {
+            self.failure = Some(failure(wc, wc.id & RECV_BIT != 0));
+        }
+    }
+
+    /// The peer has sent before rdma_cm has told that the connection is established: its last message of the set-up may
+    /// be lost, and the connection manager wants to know.
+    fn spoken_to(&mut self, now: Instant, events: &mut Vec<Event>) {
+        if self.hold_until.is_none() {
+            if let Some(id) = &self.id {
+                let _ = id.notify_established();
+            }
+            events.push(Event::HandshakeDone);
+        }
+        self.begin(now, events);
+    }
+
+    /// An asynchronous event about the queue pair.
+    pub(crate) fn async_event(&mut self, event: AsyncEvent, events: &mut Vec<Event>) {
+        if event.is_qp_failure() && !self.ended {
+            let text = format!("the device reports a failure of the queue pair (event {})", event.kind);
+            let error = Error::new(libc::ECONNRESET, Reason::Protocol, text).with_code(event.kind as i32);
+            self.failure.get_or_insert_with(|| error.at(Stage::Connected));
+        }
+        self.report_failure(events);
+    }
+
+    /// Says that the connection has failed, once.
+    pub(crate) fn report_failure(&mut self, events: &mut Vec<Event>) {
+        if !self.ended {
+            events.extend(self.failure.take().map(Event::StreamError));
+        }
+    }
+
+    /// Whether a doorbell has failed on a thread that is not the channel's.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failure.is_some()
+    }
+
+    /// Sees to it that the end of what has been posted will be noticed.
+    pub(crate) fn drain(&mut self) {
+        if self.sq.has_silent_end() {
+            // A queue without room is full of requests of which one at least is signalled.
+            let _ = self.post_probe();
+        }
+    }
+
+    /// When [`Endpoint::timer`] is to be called.
+    pub(crate) fn next_timer(&self) -> Option<Instant> {
+        [self.hold_until, self.pulse.due].into_iter().flatten().min()
+    }
+
+    /// Time-driven work: who may speak first, and whether the peer's host is alive.
+    pub(crate) fn timer(&mut self, now: Instant, events: &mut Vec<Event>) {
+        if self.hold_until.is_some_and(|at| at <= now) {
+            self.begin(now, events);
+        }
+        if self.pulse.due.is_some_and(|at| at <= now) {
+            self.pulse.start(now);
+            self.check_peer(events);
+        }
+    }
+
+    /// Asks a silent peer's host for an acknowledgement; one that gives none in as much time again is dead.
+    fn check_peer(&mut self, events: &mut Vec<Event>) {
+        if std::mem::take(&mut self.pulse.heard) {
+            return;
+        }
+        if self.pulse.asked && self.sq.waits_for_answer() {
+            let text = format!("the peer's host has not answered for {} ms", self.plan.dead_peer.as_millis());
+            let error = Error::new(libc::ETIMEDOUT, Reason::PeerDead, text).at(Stage::Connected);
+            events.push(Event::StreamError(error));
+        } else if self.sq.is_drained() || self.sq.waits_for_answer() {
+            self.pulse.asked = true;
+            if self.sq.is_drained() {
+                let _ = self.post_probe();
+            }
+        }
+    }
+}
+
+/// What a completion tells its poster.
+fn status_of(wc: &Wc) -> i32 {
+    match wc.status {
+        0 => 0,
+        Wc::FLUSHED => -libc::ECANCELED,
+        Wc::REMOTE_ACCESS => -libc::EACCES,
+        Wc::LOCAL_LENGTH => -libc::EMSGSIZE,
+        Wc::REMOTE_INVALID | Wc::REMOTE_OPERATION | Wc::NO_RECEIVE => -libc::EREMOTEIO,
+        Wc::LOCAL_PROTECTION => -libc::EFAULT,
+        _ => -libc::ECONNRESET,
+    }
+}
+
+/// Why the connection ends with a completion that is not a success.
+fn failure(wc: &Wc, receive: bool) -> Error {
+    let (errno, reason, text) = match wc.status {
+        Wc::RETRIES => (libc::ETIMEDOUT, Reason::PeerDead, "the peer's host does not acknowledge any more"),
+        Wc::NO_RECEIVE => (libc::ENOBUFS, Reason::Resources, "the peer had no receive posted for a message"),
+        Wc::REMOTE_ACCESS => (
+            libc::EACCES,
+            Reason::RemoteAccess,
+            "the peer refused access to its memory: key, rights or bounds",
+        ),
+        Wc::REMOTE_INVALID => (libc::EREMOTEIO, Reason::Protocol, "the peer could not take what was sent"),
+        Wc::REMOTE_OPERATION => (libc::EREMOTEIO, Reason::Protocol, "the peer's device failed the operation"),
+        Wc::LOCAL_LENGTH if receive => {
+            (libc::EMSGSIZE, Reason::Protocol, "a message was longer than the receive")
+        }
+        Wc::LOCAL_PROTECTION => (libc::EFAULT, Reason::Invalid, "the device can't reach memory of ours"),
+        _ => (libc::ECONNRESET, Reason::PeerReset, "the device failed a work request"),
+    };
+    let text = format!("{text} (completion status {}, vendor {:#x})", wc.status, wc.vendor_error);
+    Error::new(errno, reason, text).with_code(wc.status as i32).at(Stage::Connected)
+}
+
+/// The status of an event as an errno: negative errnos, and codes of the transport.
+fn errno_of(status: i32, otherwise: i32) -> i32 {
+    if status < 0 { -status } else { otherwise }
+}
+
+fn os_error(what: &str, status: i32, stage: Stage) -> Error {
+    let errno = errno_of(status, libc::EIO);
+    at(Error::os(what, &std::io::Error::from_raw_os_error(errno)), stage).with_code(status)
+}
+
+fn address_error(status: i32) -> Error {
+    if -status == libc::ENODEV {
+        let text = "no RDMA device of this machine serves a path to the address";
+        return Error::new(libc::ENODEV, Reason::NoProvider, text)
+            .with_remedy("the address has to lie in a network of an RDMA device: see `rdma link` and `ip route get ADDRESS`")
+            .with_code(status)
+            .at(Stage::Address);
+    }
+    os_error("rdma_resolve_addr", status, Stage::Address)
+}
+
+fn route_error(status: i32) -> Error {
+    let error = os_error("rdma_resolve_route", status, Stage::Route);
+    if error.errno == libc::ETIMEDOUT {
+        return error.with_remedy("on InfiniBand the subnet manager answers this: is opensm running?");
+    }
+    error
+}
+
+fn handshake_error(status: i32) -> Error {
+    os_error("rdma_connect", status, Stage::Handshake)
+}
+
+/// `RDMA_CM_EVENT_UNREACHABLE` before the connection is established: the peer's machine does not answer.
+fn unreachable(status: i32) -> Error {
+    let errno = errno_of(status, libc::ETIMEDOUT);
+    Error::new(errno, Reason::Unreachable, "the peer does not answer the connection request")
+        .with_remedy(
+            "is the peer up, does a service for RDMA listen there, and is UDP port 4791 (RoCE) open?",
+        )
+        .with_code(status)
+        .at(Stage::Handshake)
+}
+
+/// A refusal that is not the application's.
+fn refused(status: i32) -> Error {
+    let nobody = status == IB_REJ_NO_SERVICE || -status == libc::ECONNREFUSED;
+    let text = if nobody {
+        "nothing listens for RDMA on that port".into()
+    } else {
+        format!("the peer's connection manager refused (reason {status})")
+    };
+    Error::new(libc::ECONNREFUSED, Reason::Refused, text)
+        .with_remedy("is the server running, and does it listen with provider verbs or auto?")
+        .with_code(status)
+        .at(Stage::Handshake)
+}

@@ -1,0 +1,213 @@
+//! The send queue: work requests from posting to completion, in order.
+//!
+//! One work request can be several requests of the device's ([`super::split`]). These are counted: a completion tells that
+//! all before it are done, as the send queue of a reliable connection completes in order, so that few need to be signalled.
+
+use std::collections::VecDeque;
+
+use arrayvec::ArrayVec;
+
+use crate::work::{Completion, MAX_SGE, Opcode, SendWr, flags};
+
+/// Bits of a request's number that its completion carries.
+pub(super) const SEQUENCE_BITS: u32 = 15;
+const SEQUENCE_MASK: u64 = (1 << SEQUENCE_BITS) - 1;
+
+/// A work request in the queue.
+pub(super) struct Entry {
+    /// `None`: one of ours, to see whether the peer is there or all before it is done.
+    pub(super) wr: Option<SendWr>,
+    /// Local keys of its elements.
+    pub(super) keys: ArrayVec<u32, MAX_SGE>,
+    /// How many requests of the device's it is.
+    pub(super) parts: u32,
+    /// Number behind that of its last request.
+    end: u64,
+    status: i32,
+}
+
+impl Entry {
+    pub(super) fn new(wr: Option<SendWr>, keys: ArrayVec<u32, MAX_SGE>, parts: u32) -> Self {
+        Self { wr, keys, parts, end: 0, status: 0 }
+    }
+
+    /// Number of its first request.
+    pub(super) fn first(&self) -> u64 {
+        self.end - u64::from(self.parts)
+    }
+
+    fn speaks(&self) -> bool {
+        self.wr.as_ref().is_some_and(|wr| self.status != 0 || wr.flags & flags::SIGNALED != 0)
+    }
+}
+
+/// Work requests in the order of posting.
+pub(super) struct SendQueue {
+    entries: VecDeque<Entry>,
+    depth: usize,
+    /// Entries that have left the queue.
+    left: u64,
+    /// Requests numbered, posted, and known to be done.
+    numbered: u64,
+    posted: u64,
+    done: u64,
+    /// Number behind that of the last one that was signalled.
+    signalled: u64,
+}
+
+impl SendQueue {
+    pub(super) fn new(depth: usize) -> Self {
+        // One entry more, for ours.
+        let entries = VecDeque::with_capacity(depth + 1);
+        Self { entries, depth, left: 0, numbered: 0, posted: 0, done: 0, signalled: 0 }
+    }
+
+    /// Octets that a queue holds besides the struct itself.
+    pub(super) fn memory(depth: usize) -> usize {
+        (depth + 1).saturating_mul(size_of::<Entry>())
+    }
+
+    pub(super) fn depth(&self) -> usize {
+        self.depth
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn room(&self) -> usize {
+        self.depth.saturating_sub(self.entries.len())
+    }
+
+    /// Requests of the device's that are not known to be done.
+    pub(super) fn outstanding(&self) -> u64 {
+        self.posted - self.done
+    }
+
+    /// Takes a work request that is to be posted.
+    pub(super) fn push(&mut self, mut entry: Entry) {
+        self.numbered += u64::from(entry.parts);
+        entry.end = self.numbered;
+        self.entries.push_back(entry);
+    }
+
+    /// Takes back what was pushed after the queue was `len` long, nothing of which has been posted.
+    pub(super) fn truncate(&mut self, len: usize) {
+        self.entries.truncate(len);
+        self.numbered = self.posted;
+    }
+
+    pub(super) fn get(&self, index: usize) -> Option<&Entry> {
+        self.entries.get(index)
+    }
+
+    /// A number below `depth` that no other entry in the queue has.
+    pub(super) fn slot(&self, index: usize) -> usize {
+        ((self.left + index as u64) % self.depth.max(1) as u64) as usize
+    }
+
+    /// Whether the request with this number is to be signalled although nobody asked, so that the queue empties.
+    pub(super) fn wants_signal(&self, number: u64, period: u64) -> bool {
+        number + 1 - self.signalled >= period
+    }
+
+    /// Notes that the request with this number is signalled.
+    pub(super) fn signal(&mut self, number: u64) {
+        self.signalled = number + 1;
+    }
+
+    /// Whether nobody would tell that the last request is done.
+    pub(super) fn has_silent_end(&self) -> bool {
+        self.signalled < self.posted && self.done < self.posted
+    }
+
+    /// Notes that so many more requests have been posted.
+    pub(super) fn posted(&mut self, count: usize) {
+        self.posted += count as u64;
+    }
+
+    /// A completion of the request with this number: all before it are done; `status` is its own.
+    pub(super) fn complete(&mut self, number: u16, status: i32) {
+        let ahead = u64::from(number).wrapping_sub(self.done) & SEQUENCE_MASK;
+        let position = self.done + ahead;
+        if position >= self.posted {
+            return;
+        }
+        self.done = position + 1;
+        if status != 0 {
+            let about = self.entries.iter_mut().find(|entry| entry.end > position);
+            if let Some(entry) = about.filter(|entry| entry.status == 0) {
+                entry.status = status;
+            }
+        }
+        self.reap();
+    }
+
+    fn finished(&self, index: usize) -> bool {
+        self.entries.get(index).is_some_and(|entry| entry.end <= self.done)
+    }
+
+    /// Drops finished work requests that want no completion, up to the first that does.
+    fn reap(&mut self) {
+        while self.finished(0) && self.entries.front().is_some_and(|entry| !entry.speaks()) {
+            self.pop_front();
+        }
+    }
+
+    fn pop_front(&mut self) -> Option<Entry> {
+        let entry = self.entries.pop_front()?;
+        self.left += 1;
+        Some(entry)
+    }
+
+    /// Whether a completion waits.
+    pub(super) fn has_completion(&self) -> bool {
+        self.finished(0)
+    }
+
+    /// The next completion.
+    pub(super) fn pop(&mut self) -> Option<Completion> {
+        if !self.has_completion() {
+            return None;
+        }
+        let entry = self.pop_front()?;
+        self.reap();
+        let wr = entry.wr?;
+        Some(Completion {
+            opcode: wr.opcode,
+            status: entry.status,
+            user: wr.user,
+            length: wr.payload.len(),
+            data: 0,
+            imm: None,
+            invalidated: None,
+            solicited: false,
+            buffer: 0,
+        })
+    }
+
+    /// Whether all that was posted is known to be done.
+    pub(super) fn is_drained(&self) -> bool {
+        self.done == self.numbered
+    }
+
+    /// Whether the oldest outstanding request is one that the peer's host answers by itself.
+    pub(super) fn waits_for_answer(&self) -> bool {
+        let oldest = self.entries.iter().find(|entry| entry.end > self.done);
+        oldest.is_some_and(|entry| entry.wr.as_ref().is_none_or(|wr| wr.opcode == Opcode::Read))
+    }
+
+    /// Ends everything unfinished with `status`: the device can't touch it any more.
+    pub(super) fn flush(&mut self, status: i32) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.end > self.done) {
+            if entry.status == 0 {
+                entry.status = status;
+            }
+            entry.end = self.done;
+        }
+        self.numbered = self.done;
+        self.posted = self.done;
+        self.signalled = self.done;
+        self.reap();
+    }
+}

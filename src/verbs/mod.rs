@@ -1,0 +1,20 @@
+//! The provider over rdma_cm and verbs: InfiniBand, RoCE and iWARP devices of the kernel.
+//!
+//! `sys` is the only place that names `rdma_sys`. [`Hub`] is what a channel has of it all: rdma_cm's events and the
+//! completion queues; [`endpoint`] is one connection; [`device`] keeps what is registered.
+
+mod cq;
+pub(crate) mod device;
+pub(crate) mod endpoint;
+mod hub;
+mod listen;
+mod private;
+pub(crate) mod probe;
+mod sys;
+
+pub(crate) use device::Devices;
+pub(crate) use endpoint::Endpoint;
+pub(crate) use hub::{Events, Hub, Watch};
+pub(crate) use listen::{Listening, Request};
+pub(crate) use private::Carrier;
+pub(crate) use sys::{AsyncEvent, CmEvent, CmKind, Wc};

@@ -1,0 +1,68 @@
+//! librdmacm and libibverbs as safe objects: the only place that names `rdma_sys`.
+//!
+//! A child holds its parents, so that they are destroyed in the right order. Only the plain verbs are used: rdma-sys 0.3
+//! finds no extended ones on 64 bit. In unit tests a model of a device stands in for this module.
+
+mod cm;
+mod device;
+mod work;
+
+use std::io;
+
+pub(crate) use cm::{CmEvent, CmId, CmKind, ConnParam, EventChannel};
+pub(crate) use device::{AsyncEvent, CompChannel, Cq, DeviceHandle, DeviceLimits, Mr, Pd, Rights};
+pub(crate) use work::{PostFailure, QpCaps, RecvChain, SendChain, Wc, WrKind, send_flags};
+
+use crate::error::{Error, Result};
+
+/// The error of a call that has failed with `errno`.
+fn failed(what: &str) -> Error {
+    Error::os(what, &io::Error::last_os_error())
+}
+
+/// The error of a call that returns an errno, which some drivers give a sign.
+fn failed_with(what: &str, code: i32) -> Error {
+    Error::os(what, &io::Error::from_raw_os_error(code.saturating_abs()))
+}
+
+/// The result of a call that returns 0, or -1 and sets `errno`.
+fn check(what: &str, code: i32) -> Result<()> {
+    if code == 0 { Ok(()) } else { Err(failed(what)) }
+}
+
+/// Prepares libibverbs for programs that fork, where the kernel does not do so by itself; to be called before anything
+/// is registered. An error is what the child of a fork may suffer from: nothing for the parent.
+pub(crate) fn prepare_fork() -> Result<()> {
+    // SAFETY: no arguments. `IBV_FORK_UNNEEDED`: the kernel copies pinned pages at fork.
+    let code = unsafe {
+        match rdma_sys::ibv_is_fork_initialized() {
+            rdma_sys::IBV_FORK_DISABLED => rdma_sys::ibv_fork_init(),
+            _ => 0,
+        }
+    };
+    if code == 0 { Ok(()) } else { Err(failed_with("ibv_fork_init", code)) }
+}
+
+/// How many devices libibverbs has a driver for.
+pub(crate) fn count_devices() -> usize {
+    let mut count = 0;
+    // SAFETY: `count` takes the number; the list is freed once.
+    unsafe {
+        let list = rdma_sys::ibv_get_device_list(&raw mut count);
+        if list.is_null() {
+            return 0;
+        }
+        rdma_sys::ibv_free_device_list(list);
+    }
+    usize::try_from(count).unwrap_or(0)
+}
+
+/// Makes a descriptor non-blocking.
+fn nonblocking(fd: i32) -> Result<()> {
+    // SAFETY: no pointers; a descriptor of librdmacm or libibverbs that is open.
+    let set = unsafe {
+        let flags = libc::fcntl(fd, libc::F_GETFL);
+        flags >= 0 && libc::fcntl(fd, libc::F_SETFL, flags | libc::O_NONBLOCK) == 0
+    };
+    if set { Ok(()) } else { Err(failed("fcntl")) }
+}
