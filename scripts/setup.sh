@@ -21,5 +21,5 @@ need timeout coreutils
 need /usr/include/rdma/rdma_cma.h librdmacm-dev
 need /usr/include/infiniband/verbs.h libibverbs-dev
 # rdma-sys makes its bindings with libclang, of whichever version.
-compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null || need /nonexistent libclang-dev
+compgen -G '/usr/lib/llvm-*/lib/libclang.so' >/dev/null || need /nonexistent libclang-dev
 install_missing
