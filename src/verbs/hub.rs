@@ -86,7 +86,8 @@ impl Hub {
         }
         let free = self.sets.iter().position(Option::is_none);
         let index = free.unwrap_or(self.sets.len());
-        let set = CqSet::new(&self.devices, id, &self.events, index + 1)?;
+        // No handle of the engine's looks like that.
+        let set = CqSet::new(&self.devices, id, &self.events, usize::MAX - index)?;
         self.fresh.extend([(set.fd(), Watch::Completions), (set.async_fd(), Watch::Async)]);
         match self.sets.get_mut(index) {
             Some(slot) => *slot = Some(set),
@@ -127,8 +128,7 @@ impl Hub {
     /// Whether an event's context is that of one of the ids that watch devices. If its device was removed that device is
     /// closed.
     pub(crate) fn is_own(&self, event: &CmEvent) -> bool {
-        let index = event.context.wrapping_sub(1);
-        let Some(slot) = self.sets.get(index) else { return event.context >> 32 == 0 };
+        let Some(slot) = self.sets.get(usize::MAX - event.context) else { return false };
         if event.kind == super::sys::CmKind::DeviceRemoval {
             slot.as_ref().and_then(CqSet::device).inspect(|device| device.remove());
         }

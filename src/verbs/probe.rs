@@ -4,7 +4,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::sys;
 use crate::error::{Error, Reason, Result};
@@ -16,18 +16,23 @@ const VERBS: &str = "/sys/class/infiniband_verbs";
 /// Device nodes.
 const NODES: &str = "/dev/infiniband";
 
-/// Nothing if the provider can be used; otherwise why not, with the remedy.
+/// Nothing if the provider can be used; otherwise why not, with the remedy. Once it could be used only the devices are
+/// looked for, which come and go.
 pub(crate) fn available() -> Result<()> {
-    look(Path::new(DEVICES), Path::new(VERBS), Path::new(NODES))?;
-    prepare()
+    static USABLE: AtomicBool = AtomicBool::new(false);
+    let device = device(Path::new(DEVICES))?;
+    if !USABLE.load(Ordering::Acquire) {
+        look(&device, Path::new(VERBS), Path::new(NODES))?;
+        prepare()?;
+        USABLE.store(true, Ordering::Release);
+    }
+    Ok(())
 }
 
-/// What has to be done once, before the first device is opened.
+/// What has to be done before the first device is opened.
 fn prepare() -> Result<()> {
-    static ONCE: OnceLock<Result<()>> = OnceLock::new();
-    // A program that forks after it has registered memory by itself gets the error of ibv_fork_init(3) when it does; that
-    // is no reason not to connect.
-    let _ = ONCE.get_or_init(sys::prepare_fork);
+    // It fails where the program has registered memory by itself before: then it is for the program to have prepared.
+    let _ = sys::prepare_fork();
     if sys::count_devices() == 0 {
         let text = "libibverbs has no driver for the RDMA devices of this machine";
         return Err(unavailable(libc::ENODEV, text).with_remedy("install the package ibverbs-providers"));
@@ -39,13 +44,17 @@ fn unavailable(errno: i32, text: impl Into<std::borrow::Cow<'static, str>>) -> E
     Error::new(errno, Reason::NoProvider, text)
 }
 
-fn look(devices: &Path, verbs: &Path, nodes: &Path) -> Result<()> {
-    let Some(device) = first(devices) else {
-        return Err(unavailable(libc::ENODEV, "this machine has no RDMA device").with_remedy(
+/// The device that comes first.
+fn device(devices: &Path) -> Result<PathBuf> {
+    first(devices).ok_or_else(|| {
+        unavailable(libc::ENODEV, "this machine has no RDMA device").with_remedy(
             "load the driver of its RDMA card; without one, `rdma link add rxe0 type rxe netdev IF` makes a software \
              device, and provider iwarp needs none",
-        ));
-    };
+        )
+    })
+}
+
+fn look(device: &Path, verbs: &Path, nodes: &Path) -> Result<()> {
     usable(&nodes.join("rdma_cm"), "the kernel's RDMA connection manager", "modprobe rdma_ucm")?;
     match first(verbs) {
         Some(node) => usable(&nodes.join(node), "the verbs of an RDMA device", "modprobe ib_uverbs"),
@@ -105,7 +114,8 @@ mod test {
         }
 
         fn look(&self) -> Result<()> {
-            look(&self.0.join("devices"), &self.0.join("verbs"), &self.0.join("nodes"))
+            let device = device(&self.0.join("devices"))?;
+            look(&device, &self.0.join("verbs"), &self.0.join("nodes"))
         }
     }
 
@@ -131,6 +141,6 @@ mod test {
     #[test]
     fn a_machine_without_folders_has_no_device() {
         let nowhere = Path::new("/nonexistent");
-        assert_eq!(look(nowhere, nowhere, nowhere).unwrap_err().errno, libc::ENODEV);
+        assert_eq!(device(nowhere).unwrap_err().errno, libc::ENODEV);
     }
 }

@@ -339,11 +339,13 @@ impl Endpoint {
                         format!("{} takes {} elements in a receive", device.limits().name, caps.recv_sge);
                     return Err(Error::invalid(text));
                 }
-                for sge in &wr.sges {
+                let mut count = 0;
+                for sge in wr.sges.iter().filter(|sge| !sge.is_empty()) {
                     let key = device.local_key(sge.region(), Purpose::Local)?;
                     chain.element(sge.ptr() as u64, sge.len() as u32, key);
+                    count += 1;
                 }
-                chain.recv(name | RECV_BIT | u64::from(number), wr.sges.len());
+                chain.recv(name | RECV_BIT | u64::from(number), count);
             }
             let count = chain.len();
             if count == 0 {
@@ -385,7 +387,8 @@ impl Cursor {
         let mut parts = Parts::resume(sges, limits, self.at);
         let (mut count, mut octets) = (0, 0);
         while let Some((index, offset, length)) = parts.next_piece() {
-            if let (Some(sge), Some(key)) = (sges.get(index), keys.get(index)) {
+            // An empty element stands for 2 GiB on some devices.
+            if let (Some(sge), Some(key), 1..) = (sges.get(index), keys.get(index), length) {
                 chain.element(sge.ptr() as u64 + offset as u64, length as u32, *key);
                 count += 1;
                 octets += length as u64;
