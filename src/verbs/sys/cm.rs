@@ -381,7 +381,9 @@ impl CmId {
 
     /// `rdma_destroy_qp`, if there is one: nothing touches its buffers any more.
     pub(crate) fn destroy_qp(&mut self) {
-        if self.holds.take().is_some() {
+        // Dropped at the end: a queue pair is gone before its protection domain and its completion queue.
+        let holds = self.holds.take();
+        if holds.is_some() {
             // SAFETY: the id has the queue pair that `create_qp` made.
             unsafe { rdma_sys::rdma_destroy_qp(self.raw.as_ptr()) };
         }
