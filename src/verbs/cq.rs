@@ -54,21 +54,24 @@ impl CqSet {
         events: &Arc<EventChannel>,
         context: usize,
     ) -> Result<Self> {
-        let device = devices.open(id)?;
         let keeper = CmId::new(events, context)?;
         let mut local = id
             .local()
             .ok_or_else(|| Error::new(libc::EADDRNOTAVAIL, Reason::Internal, "the id has no address"))?;
         clear_port(&mut local);
         keeper.bind(&local)?;
-        Ok(Self {
-            comp: CompChannel::new(device.handle())?,
-            queues: Vec::new(),
-            async_fd: device.handle().async_fd()?,
-            device: Some(device),
-            devices: Arc::clone(devices),
-            _keeper: keeper,
-        })
+        let device = devices.open(id)?;
+        let handle = device.handle();
+        let opened = handle.async_fd().and_then(|async_fd| Ok((async_fd, CompChannel::new(handle)?)));
+        let (async_fd, comp) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                devices.settle(device);
+                return Err(error);
+            }
+        };
+        let devices = Arc::clone(devices);
+        Ok(Self { device: Some(device), comp, queues: Vec::new(), async_fd, devices, _keeper: keeper })
     }
 
     /// Its device.
