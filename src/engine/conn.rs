@@ -450,7 +450,6 @@ impl Inner {
     pub(super) fn has_events(&self) -> bool {
         !self.early.is_empty()
             || self.endpoint.has_completion()
-            || self.disconnected.is_some()
             || (self.closed && !self.closed_told)
     }
 
@@ -462,10 +461,14 @@ impl Inner {
         if let Some(completion) = self.endpoint.poll() {
             return Some(self.completion(handle, &completion));
         }
+        // Until it is closed more completions may come, and they are told before the end.
+        if !self.closed {
+            return None;
+        }
         if let Some(event) = self.disconnected.take() {
             return Some(event);
         }
-        if self.closed && !self.closed_told {
+        if !self.closed_told {
             self.closed_told = true;
             return Some(Event { kind: kind::CLOSED, ..self.event(handle) });
         }
