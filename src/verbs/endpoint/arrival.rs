@@ -64,6 +64,8 @@ impl Endpoint {
             CmKind::ConnectResponse => {}
             CmKind::ConnectError => events.push(Event::Failed(handshake_error(status))),
             CmKind::Unreachable if self.connected => events.push(Event::Unreachable),
+            // To rdma_cm the connection is established: it is we who still wait.
+            CmKind::Unreachable if self.hold_until.is_some() => {}
             CmKind::Unreachable => events.push(Event::Failed(unreachable(status))),
             CmKind::Rejected => events.push(self.rejected(status, &event.param)),
             CmKind::Established => self.established(&event.param, now, events),
