@@ -323,7 +323,14 @@ impl Endpoint {
     /// Takes a lent buffer back and posts it again.
     pub(crate) fn release(&mut self, buffer: u64) -> Result<()> {
         self.rq.release(buffer)?;
-        if self.ended { Ok(()) } else { self.post_receives() }
+        if self.ended {
+            return Ok(());
+        }
+        if let Err(error) = self.post_receives() {
+            // The buffer is taken back, but the peer may wait for it for ever.
+            self.failure.get_or_insert_with(|| error.at(Stage::Connected));
+        }
+        Ok(())
     }
 
     /// Posts the receives that wait, if there is a queue pair.
