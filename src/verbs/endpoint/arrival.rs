@@ -188,7 +188,8 @@ impl Endpoint {
         self.failure.is_some()
     }
 
-    /// Sees to it that the end of what has been posted will be noticed.
+    /// Sees to it that the end of what has been posted will be noticed: what was done in silence has no completion, not
+    /// even when the queue pair is flushed.
     pub(crate) fn drain(&mut self) {
         if self.sq.has_silent_end() {
             // A queue without room is full of requests of which one at least is signalled.

@@ -284,6 +284,7 @@ impl Endpoint {
     /// The queue pair to error: everything posted completes, and then `Flushed` comes. Says it at once when nothing is
     /// with the device.
     pub(crate) fn flush(&mut self, events: &mut Vec<Event>) {
+        self.drain();
         self.ended = true;
         self.hold_until = None;
         self.pulse.stop();
@@ -300,6 +301,10 @@ impl Endpoint {
     }
 
     fn check_flushed(&mut self, events: &mut Vec<Event>) {
+        if self.flushing {
+            // For want of room there may have been no request of ours behind the last silent one yet.
+            self.drain();
+        }
         if self.flushing && self.sq.outstanding() == 0 && self.rq.outstanding() == 0 {
             self.flushing = false;
             events.push(Event::Flushed);

@@ -33,7 +33,7 @@ struct Rung {
 impl Endpoint {
     /// Queues operations and rings for them: all or none.
     pub(crate) fn post(&mut self, n: usize, build: &mut dyn FnMut(usize) -> Result<SendWr>) -> Result<()> {
-        let Some(caps) = self.qp.filter(|_| self.connected && !self.ended) else {
+        let Some(caps) = self.qp.filter(|_| self.connected && !self.ended && self.failure.is_none()) else {
             return Err(Error::state(libc::ENOTCONN, "the connection is not established"));
         };
         if n > self.sq.depth() {
@@ -272,7 +272,7 @@ impl Endpoint {
     /// Posts a request of ours that moves nothing: its completion tells that all before it are done and, as a Read or
     /// where writes are acknowledged, that the peer's host is there.
     pub(super) fn post_probe(&mut self) -> Result<()> {
-        let Some(caps) = self.qp.filter(|_| self.connected && !self.ended) else { return Ok(()) };
+        let Some(caps) = self.qp.filter(|_| self.connected) else { return Ok(()) };
         if self.sq.outstanding() >= caps.send_wr.into() {
             return Ok(());
         }
