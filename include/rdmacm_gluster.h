@@ -85,6 +85,16 @@
 #define RCG_STATE_CLOSED 6
 
 /**
+ * Capability: RCG_SEND_IMM and RCG_WRITE_IMM. Not over iWARP devices; with provider iwarp to peers of this library.
+ */
+#define RCG_CAP_IMMEDIATE 1
+
+/**
+ * Capability: RCG_SEND_INV. Not over soft iWARP devices of the kernel.
+ */
+#define RCG_CAP_INVALIDATE 2
+
+/**
  * CRC of iWARP frames: not needed on loopback, wanted elsewhere; the peer's wish is followed.
  */
 #define RCG_CRC_AUTO 0
@@ -738,9 +748,9 @@ typedef struct rcg_conn_info {
      */
     uint32_t max_sge;
     /**
-     * 0.
+     * RCG_CAP_IMMEDIATE, RCG_CAP_INVALIDATE: what only some connections can do; 0 before it is established.
      */
-    uint32_t reserved;
+    uint32_t capabilities;
     /**
      * Octets sent, headers included.
      */
@@ -1421,8 +1431,8 @@ int rcg_engine_destroy(struct rcg_engine *engine);
  *
  * `out`: the caller's, its `size` set; written only on success.
  * Thread rule: any thread.
- * Returns 0; -EOPNOTSUPP: the provider is not available; -EINVAL: no such provider, NULL or no `size`; -EBADF: not a
- * live engine. Since 0.1.0.
+ * Returns 0; -ENODEV, -ENOENT, -EACCES: the provider is not available; -EINVAL: no such provider, NULL or no `size`;
+ * -EBADF: not a live engine. Since 0.1.0.
  */
 int rcg_engine_limits(struct rcg_engine *engine,
                       uint32_t provider,
@@ -1433,8 +1443,8 @@ int rcg_engine_limits(struct rcg_engine *engine,
  *
  * `why`: NULL, or the caller's with its `size` set; written only when the provider is not available.
  * Thread rule: any thread.
- * Returns 0: available; -EOPNOTSUPP or another errno: not available; -EINVAL: no such provider, or no `size`; -EBADF:
- * not a live engine. Since 0.1.0.
+ * Returns 0: available; -ENODEV: no device, or no driver for it; -ENOENT: a module of the kernel is missing; -EACCES: not
+ * permitted; -EINVAL: no such provider, or no `size`; -EBADF: not a live engine. Since 0.1.0.
  */
 int rcg_engine_provider(struct rcg_engine *engine,
                         uint32_t provider,
@@ -1501,7 +1511,8 @@ int rcg_listener_close(struct rcg_listener *listener);
 
 /**
  * Registers memory of the caller's, so that operations can use it and, with RCG_REMOTE_READ or RCG_REMOTE_WRITE, keys
- * can be given to peers. The memory must stay mapped until rcg_mr_deregister() has succeeded.
+ * can be given to peers. The memory must stay mapped until rcg_mr_deregister() has succeeded. It is registered with the
+ * RDMA devices that the engine uses already, and with others when they first need it.
  *
  * `length`: octets, not 0. `access`: one or more of RCG_LOCAL, RCG_REMOTE_READ, RCG_REMOTE_WRITE.
  * `mr`: set on success to a handle that the caller ends by rcg_mr_deregister().
@@ -1530,11 +1541,13 @@ int rcg_mr_deregister(struct rcg_mr *mr);
  * one. The peer addresses the region by the addresses it has here. A key lives until rcg_mr_key_revoke(), until the
  * region is deregistered, or until its connection ends.
  *
- * `conn`: the connection whose peer may use the key. NULL = those of all connections of the engine.
+ * `conn`: the connection whose peer may use the key. NULL = those of all connections of the engine with provider iwarp: a
+ * device has keys of its own, so that with provider verbs a connection has to be named.
  * `key`: set on success.
  * Thread rule: any thread.
- * Returns 0; -EACCES: the region has no remote rights; -ENOTCONN: the connection has ended; -EINVAL: NULL; -EBADF: not
- * a live region or connection. Since 0.1.0.
+ * Returns 0; -EACCES: the region has no remote rights; -ENOTCONN: the connection has ended; -EAGAIN: on the side that
+ * connects, with provider verbs, before RCG_EVENT_ESTABLISHED; -ENOMEM: too much is locked; -EINVAL: NULL; -EBADF: not a
+ * live region or connection. Since 0.1.0.
  */
 int rcg_mr_key(struct rcg_mr *mr,
                struct rcg_conn *conn,
@@ -1546,8 +1559,8 @@ int rcg_mr_key(struct rcg_mr *mr,
  * `offset`, `length`: octets from the beginning of the region. `access`: RCG_REMOTE_READ, RCG_REMOTE_WRITE or both.
  * `conn`, `key`: as for rcg_mr_key().
  * Thread rule: any thread.
- * Returns 0; -EACCES: the region does not have these rights; -ENOTCONN: the connection has ended; -EINVAL: NULL, bad
- * rights, or outside the region; -EBADF: not a live region or connection. Since 0.1.0.
+ * Returns 0; -EACCES: the region does not have these rights; -ENOTCONN, -EAGAIN, -ENOMEM: as for rcg_mr_key();
+ * -EINVAL: NULL, bad rights, or outside the region; -EBADF: not a live region or connection. Since 0.1.0.
  */
 int rcg_mr_key_range(struct rcg_mr *mr,
                      struct rcg_conn *conn,

@@ -50,6 +50,11 @@ pub const RCG_STATE_DISCONNECTING: u32 = 5;
 /// State: it has ended.
 pub const RCG_STATE_CLOSED: u32 = 6;
 
+/// Capability: RCG_SEND_IMM and RCG_WRITE_IMM. Not over iWARP devices; with provider iwarp to peers of this library.
+pub const RCG_CAP_IMMEDIATE: u32 = 1;
+/// Capability: RCG_SEND_INV. Not over soft iWARP devices of the kernel.
+pub const RCG_CAP_INVALIDATE: u32 = 2;
+
 /// Attributes of an accept. Start from RCG_ACCEPT_ATTR_INIT.
 #[repr(C)]
 pub struct rcg_accept_attr {
@@ -126,8 +131,8 @@ pub struct rcg_conn_info {
     pub recv_depth: u32,
     /// Scatter/gather elements in one operation.
     pub max_sge: u32,
-    /// 0.
-    pub reserved: u32,
+    /// RCG_CAP_IMMEDIATE, RCG_CAP_INVALIDATE: what only some connections can do; 0 before it is established.
+    pub capabilities: u32,
     /// Octets sent, headers included.
     pub bytes_sent: u64,
     /// Octets received, headers included.
@@ -167,7 +172,7 @@ impl From<ConnInfo> for rcg_conn_info {
             send_depth: info.send_depth,
             recv_depth: info.recv_depth,
             max_sge: info.max_sge,
-            reserved: 0,
+            capabilities: info.capabilities,
             bytes_sent: info.bytes_sent,
             bytes_received: info.bytes_received,
             operations: info.operations,

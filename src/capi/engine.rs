@@ -169,8 +169,8 @@ pub unsafe extern "C" fn rcg_engine_destroy(engine: *mut rcg_engine) -> c_int {
 ///
 /// `out`: the caller's, its `size` set; written only on success.
 /// Thread rule: any thread.
-/// Returns 0; -EOPNOTSUPP: the provider is not available; -EINVAL: no such provider, NULL or no `size`; -EBADF: not a
-/// live engine. Since 0.1.0.
+/// Returns 0; -ENODEV, -ENOENT, -EACCES: the provider is not available; -EINVAL: no such provider, NULL or no `size`;
+/// -EBADF: not a live engine. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rcg_engine_limits(
     engine: *mut rcg_engine,
@@ -189,8 +189,8 @@ pub unsafe extern "C" fn rcg_engine_limits(
 ///
 /// `why`: NULL, or the caller's with its `size` set; written only when the provider is not available.
 /// Thread rule: any thread.
-/// Returns 0: available; -EOPNOTSUPP or another errno: not available; -EINVAL: no such provider, or no `size`; -EBADF:
-/// not a live engine. Since 0.1.0.
+/// Returns 0: available; -ENODEV: no device, or no driver for it; -ENOENT: a module of the kernel is missing; -EACCES: not
+/// permitted; -EINVAL: no such provider, or no `size`; -EBADF: not a live engine. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rcg_engine_provider(
     engine: *mut rcg_engine,

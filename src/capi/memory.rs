@@ -91,7 +91,8 @@ fn arena_config(attr: &rcg_arena_attr) -> Result<ArenaConfig> {
 }
 
 /// Registers memory of the caller's, so that operations can use it and, with RCG_REMOTE_READ or RCG_REMOTE_WRITE, keys
-/// can be given to peers. The memory must stay mapped until rcg_mr_deregister() has succeeded.
+/// can be given to peers. The memory must stay mapped until rcg_mr_deregister() has succeeded. It is registered with the
+/// RDMA devices that the engine uses already, and with others when they first need it.
 ///
 /// `length`: octets, not 0. `access`: one or more of RCG_LOCAL, RCG_REMOTE_READ, RCG_REMOTE_WRITE.
 /// `mr`: set on success to a handle that the caller ends by rcg_mr_deregister().
@@ -131,11 +132,13 @@ pub unsafe extern "C" fn rcg_mr_deregister(mr: *mut rcg_mr) -> c_int {
 /// one. The peer addresses the region by the addresses it has here. A key lives until rcg_mr_key_revoke(), until the
 /// region is deregistered, or until its connection ends.
 ///
-/// `conn`: the connection whose peer may use the key. NULL = those of all connections of the engine.
+/// `conn`: the connection whose peer may use the key. NULL = those of all connections of the engine with provider iwarp: a
+/// device has keys of its own, so that with provider verbs a connection has to be named.
 /// `key`: set on success.
 /// Thread rule: any thread.
-/// Returns 0; -EACCES: the region has no remote rights; -ENOTCONN: the connection has ended; -EINVAL: NULL; -EBADF: not
-/// a live region or connection. Since 0.1.0.
+/// Returns 0; -EACCES: the region has no remote rights; -ENOTCONN: the connection has ended; -EAGAIN: on the side that
+/// connects, with provider verbs, before RCG_EVENT_ESTABLISHED; -ENOMEM: too much is locked; -EINVAL: NULL; -EBADF: not a
+/// live region or connection. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rcg_mr_key(mr: *mut rcg_mr, conn: *mut rcg_conn, key: *mut u32) -> c_int {
     boundary("rcg_mr_key", || {
@@ -151,8 +154,8 @@ pub unsafe extern "C" fn rcg_mr_key(mr: *mut rcg_mr, conn: *mut rcg_conn, key: *
 /// `offset`, `length`: octets from the beginning of the region. `access`: RCG_REMOTE_READ, RCG_REMOTE_WRITE or both.
 /// `conn`, `key`: as for rcg_mr_key().
 /// Thread rule: any thread.
-/// Returns 0; -EACCES: the region does not have these rights; -ENOTCONN: the connection has ended; -EINVAL: NULL, bad
-/// rights, or outside the region; -EBADF: not a live region or connection. Since 0.1.0.
+/// Returns 0; -EACCES: the region does not have these rights; -ENOTCONN, -EAGAIN, -ENOMEM: as for rcg_mr_key();
+/// -EINVAL: NULL, bad rights, or outside the region; -EBADF: not a live region or connection. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rcg_mr_key_range(
     mr: *mut rcg_mr,

@@ -448,9 +448,7 @@ impl Inner {
 
     /// Whether [`Inner::next_event`] has something.
     pub(super) fn has_events(&self) -> bool {
-        !self.early.is_empty()
-            || self.endpoint.has_completion()
-            || (self.closed && !self.closed_told)
+        !self.early.is_empty() || self.endpoint.has_completion() || (self.closed && !self.closed_told)
     }
 
     /// The next event: what was established or asked, then completions, then the end.

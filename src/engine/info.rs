@@ -13,6 +13,14 @@ use crate::iwarp::qp::fpdu_len;
 use crate::verbs;
 use crate::work::{MAX_INLINE, MAX_SGE};
 
+/// What only some connections can do; the numbers are those of `RCG_CAP_*`.
+mod capability {
+    /// Immediate data.
+    pub(super) const IMMEDIATE: u32 = 1;
+    /// Sends that invalidate a key of the peer's.
+    pub(super) const INVALIDATE: u32 = 2;
+}
+
 /// What `rcg_conn_query` tells.
 #[derive(Clone, Debug, Default)]
 pub struct ConnInfo {
@@ -44,6 +52,8 @@ pub struct ConnInfo {
     pub send_depth: u32,
     /// Receives in the receive queue.
     pub recv_depth: u32,
+    /// [`capability`] bits.
+    pub capabilities: u32,
     /// Most private data.
     pub max_private_data: u32,
     /// Most octets inline.
@@ -98,6 +108,10 @@ impl ConnInfo {
             self.mpa_revision = agreed.revision.into();
             self.max_fpdu = fpdu_len(qp.parameters().max_ulpdu) as u32;
             self.own_peer = agreed.peer_tag.is_some();
+            self.capabilities = capability::INVALIDATE;
+            if qp.parameters().own_peer {
+                self.capabilities |= capability::IMMEDIATE;
+            }
         }
         self.bytes_sent = qp.octets_sent();
         self.bytes_received = counters.received;
@@ -111,6 +125,12 @@ impl ConnInfo {
         self.ird = terms.ird.into();
         self.ord = terms.ord.into();
         self.own_peer = terms.own_peer;
+        if endpoint.can_send_immediate() {
+            self.capabilities |= capability::IMMEDIATE;
+        }
+        if endpoint.can_invalidate() {
+            self.capabilities |= capability::INVALIDATE;
+        }
         self.max_sge = endpoint.max_sge();
         self.bytes_sent = counters.sent;
         self.bytes_received = counters.received;

@@ -9,6 +9,16 @@ use super::sys::{CmId, DeviceHandle, DeviceLimits, Mr, Pd, Rights};
 use crate::error::{Error, Reason, Result};
 use crate::memory::{Access, Hold, Purpose, Region};
 
+/// Vendor number of the kernel's soft iWARP, whose user library sends every invalidate for STag 0.
+const VENDOR_SIW: u32 = 0x0062_6d74;
+
+impl DeviceLimits {
+    /// Whether a Send can invalidate a key of the peer's.
+    pub(crate) fn can_invalidate(&self) -> bool {
+        !(self.iwarp && self.vendor == VENDOR_SIW)
+    }
+}
+
 /// A device that is in use: its protection domain and what is registered in that.
 pub(crate) struct Device {
     /// Its number in this program: a device that comes back gets another one.

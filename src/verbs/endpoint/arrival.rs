@@ -14,6 +14,11 @@ use crate::error::{Error, Reason, Stage};
 /// makes some initiators fail (RFC 5044 section 7.1 has them speak first).
 const HOLD: Duration = Duration::from_millis(5);
 
+/// When an initiator on an iWARP device that has heard nothing yet sends a Write of no octets. What reaches kernel soft
+/// iWARP (Linux 6.1) between its MPA reply and the moment when it listens is not looked at before more comes.
+const NUDGES: [Duration; 3] =
+    [Duration::from_millis(50), Duration::from_millis(200), Duration::from_millis(800)];
+
 /// Reject reasons of the IB CM (IBA 12.6.7.2): the peer's application said no, and nobody listens.
 const IB_REJ_CONSUMER: i32 = 28;
 const IB_REJ_NO_SERVICE: i32 = 8;
@@ -28,19 +33,39 @@ pub(super) struct Pulse {
     due: Option<Instant>,
     heard: bool,
     asked: bool,
+    /// The peer has sent a message.
+    spoken: bool,
+    nudge_at: Option<Instant>,
+    nudged: usize,
 }
 
 impl Pulse {
     pub(super) fn new(dead_peer: Duration) -> Self {
-        Self { passive: false, interval: dead_peer / 2, due: None, heard: false, asked: false }
+        Self {
+            passive: false,
+            interval: dead_peer / 2,
+            due: None,
+            heard: false,
+            asked: false,
+            spoken: false,
+            nudge_at: None,
+            nudged: 0,
+        }
     }
 
     fn start(&mut self, now: Instant) {
         self.due = now.checked_add(self.interval);
     }
 
+    /// Sets the time of the next nudge, if there is to be one.
+    fn plan_nudge(&mut self, now: Instant) {
+        self.nudge_at = NUDGES.get(self.nudged).filter(|_| !self.spoken).map(|after| now + *after);
+        self.nudged += 1;
+    }
+
     pub(super) fn stop(&mut self) {
         self.due = None;
+        self.nudge_at = None;
     }
 
     fn hear(&mut self) {
@@ -105,6 +130,9 @@ impl Endpoint {
         if !self.connected && !self.ended {
             self.connected = true;
             self.pulse.start(now);
+            if self.is_iwarp() && !self.passive() {
+                self.pulse.plan_nudge(now);
+            }
             events.push(Event::Established);
         }
     }
@@ -146,6 +174,7 @@ impl Endpoint {
         }
         if status == 0 {
             self.pulse.hear();
+            self.pulse.spoken |= wc.id & RECV_BIT != 0;
             if !self.connected && self.passive() && wc.id & RECV_BIT != 0 {
                 self.spoken_to(now, events);
             }
@@ -199,13 +228,19 @@ impl Endpoint {
 
     /// When [`Endpoint::timer`] is to be called.
     pub(crate) fn next_timer(&self) -> Option<Instant> {
-        [self.hold_until, self.pulse.due].into_iter().flatten().min()
+        [self.hold_until, self.pulse.nudge_at, self.pulse.due].into_iter().flatten().min()
     }
 
     /// Time-driven work: who may speak first, and whether the peer's host is alive.
     pub(crate) fn timer(&mut self, now: Instant, events: &mut Vec<Event>) {
         if self.hold_until.is_some_and(|at| at <= now) {
             self.begin(now, events);
+        }
+        if self.pulse.nudge_at.is_some_and(|at| at <= now) {
+            self.pulse.plan_nudge(now);
+            if !self.pulse.spoken {
+                let _ = self.post_probe();
+            }
         }
         if self.pulse.due.is_some_and(|at| at <= now) {
             self.pulse.start(now);

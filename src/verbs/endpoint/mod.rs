@@ -188,6 +188,16 @@ impl Endpoint {
         self.device.as_ref().map_or(most, |device| device.limits().max_sge.min(most))
     }
 
+    /// Whether Sends and Writes can have immediate data.
+    pub(crate) fn can_send_immediate(&self) -> bool {
+        self.connected && !self.is_iwarp()
+    }
+
+    /// Whether a Send can invalidate a key of the peer's.
+    pub(crate) fn can_invalidate(&self) -> bool {
+        self.connected && self.device.as_ref().is_some_and(|device| device.limits().can_invalidate())
+    }
+
     fn is_iwarp(&self) -> bool {
         self.device.as_ref().is_some_and(|device| device.limits().iwarp)
     }

@@ -18,8 +18,6 @@ pub(super) const RECV_BIT: u64 = 1 << SEQUENCE_BITS;
 pub(super) const NUMBER_MASK: u64 = RECV_BIT - 1;
 /// At least one request in so many is signalled.
 const MOST_SILENT: u64 = 64;
-/// Vendor number of the kernel's soft iWARP, whose user library sends every invalidate for STag 0.
-const VENDOR_SIW: u32 = 0x0062_6d74;
 
 /// How far the doorbells of a batch have come.
 #[derive(Default)]
@@ -115,7 +113,7 @@ impl Endpoint {
             Opcode::SendImm | Opcode::WriteImm if limits.iwarp => {
                 unsupported("iWARP devices have no immediate data")
             }
-            Opcode::SendInvalidate if limits.iwarp && limits.vendor == VENDOR_SIW => {
+            Opcode::SendInvalidate if !limits.can_invalidate() => {
                 unsupported("soft iWARP can't send an invalidate from a program")
             }
             Opcode::Read if self.terms.ord == 0 => unsupported("the peer allows no RDMA Read: its IRD is 0"),
