@@ -83,6 +83,8 @@ pub(super) struct Driver {
     pub(super) completions: Vec<Wc>,
     spin: Spin,
     alarm: Option<Alarm>,
+    /// What the alarm is set to.
+    alarmed: Option<Instant>,
     pub(super) finished: bool,
 }
 
@@ -107,6 +109,7 @@ impl Driver {
             completions: Vec::new(),
             spin: Spin::new(spin),
             alarm,
+            alarmed: None,
             finished: false,
         })
     }
@@ -148,9 +151,10 @@ impl Driver {
 
     /// Prepares the descriptor of a manual channel for the time until the next run.
     fn rest(&mut self, channel: &Channel) {
-        let next = self.timers.next().map(|at| at.saturating_duration_since(Instant::now()));
-        if let Some(alarm) = &self.alarm {
-            alarm.set(next);
+        let next = self.timers.next();
+        if let Some(alarm) = self.alarm.as_ref().filter(|_| next != self.alarmed) {
+            alarm.set(next.map(|at| at.saturating_duration_since(Instant::now())));
+            self.alarmed = next;
         }
         if self.arm() || !channel.parking().prepare_sleep() || self.has_work(channel) {
             channel.waker().wake();
@@ -374,7 +378,10 @@ impl Driver {
         for ready in events.iter() {
             match ready.token {
                 TOKEN_WAKER => channel.waker().drain(),
-                TOKEN_ALARM => self.alarm.iter().for_each(|alarm| alarm.set(None)),
+                TOKEN_ALARM => {
+                    self.alarm.iter().for_each(|alarm| alarm.set(None));
+                    self.alarmed = None;
+                }
                 TOKEN_CM => self.cm_events(channel),
                 TOKEN_COMPLETIONS => self.hub.iter_mut().for_each(Hub::drain),
                 TOKEN_ASYNC => self.async_events(channel),

@@ -15,7 +15,12 @@ const VENDOR_SIW: u32 = 0x0062_6d74;
 impl DeviceLimits {
     /// Whether a Send can invalidate a key of the peer's.
     pub(crate) fn can_invalidate(&self) -> bool {
-        !(self.iwarp && self.vendor == VENDOR_SIW)
+        !self.is_siw()
+    }
+
+    /// Whether it is the kernel's soft iWARP.
+    pub(crate) fn is_siw(&self) -> bool {
+        self.iwarp && self.vendor == VENDOR_SIW
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::super::hub::Hub;
 use super::super::private::separate;
-use super::super::sys::{AsyncEvent, CmEvent, CmKind, ConnParam, Wc};
+use super::super::sys::{AsyncEvent, CmEvent, CmId, CmKind, ConnParam, Wc};
 use super::post::{NUMBER_MASK, RECV_BIT};
 use super::{Endpoint, at};
 use crate::cm::Event;
@@ -18,6 +18,9 @@ const HOLD: Duration = Duration::from_millis(5);
 /// iWARP (Linux 6.1) between its MPA reply and the moment when it listens is not looked at before more comes.
 const NUDGES: [Duration; 3] =
     [Duration::from_millis(50), Duration::from_millis(200), Duration::from_millis(800)];
+
+/// How long the peer waits when a message of it met no receive: 0.64 ms in the encoding of InfiniBand (table 45).
+const RNR_TIMER: u8 = 12;
 
 /// Reject reasons of the IB CM (IBA 12.6.7.2): the peer's application said no, and nobody listens.
 const IB_REJ_CONSUMER: i32 = 28;
@@ -78,6 +81,9 @@ impl Endpoint {
     /// An event of rdma_cm on this connection's id.
     pub(crate) fn cm_event(&mut self, event: &CmEvent, hub: &mut Hub, now: Instant, events: &mut Vec<Event>) {
         let status = event.status;
+        if matches!(event.kind, CmKind::ConnectError | CmKind::Unreachable | CmKind::Rejected) {
+            self.connecting = false;
+        }
         match event.kind {
             CmKind::AddrResolved => match self.open_device(hub) {
                 Ok(()) => events.push(Event::AddressResolved),
@@ -109,6 +115,12 @@ impl Endpoint {
 
     fn established(&mut self, param: &ConnParam, now: Instant, events: &mut Vec<Event>) {
         events.push(Event::HandshakeDone);
+        self.connecting = false;
+        self.agree(param);
+        if let Some(qp) = self.id.as_ref().and_then(CmId::qp) {
+            // rdma_cm's own would have a peer that met no receive wait for 655 ms. Not all devices have it.
+            let _ = qp.set_rnr_timer(RNR_TIMER);
+        }
         if self.passive() {
             if self.is_iwarp() && !self.connected {
                 self.hold_until = Some(now + HOLD);
@@ -118,10 +130,20 @@ impl Endpoint {
             let (private, tag) = separate(&param.private_data);
             self.peer_private = private;
             self.terms.own_peer = tag.is_some();
-            self.terms.ird = self.terms.ird.min(param.responder_resources);
-            self.terms.ord = self.terms.ord.min(param.initiator_depth);
         }
         self.begin(now, events);
+    }
+
+    /// What both sides have agreed on about Reads.
+    fn agree(&mut self, param: &ConnParam) {
+        let (ird, ord) = (param.responder_resources, param.initiator_depth);
+        if self.device.as_ref().is_some_and(|device| device.limits().is_siw()) {
+            // It tells its own view of both, and may have granted more than was asked for (RFC 6581 section 9.1).
+            (self.terms.ird, self.terms.ord) = (ord, ird);
+        } else if !self.passive() {
+            self.terms.ird = self.terms.ird.min(ird);
+            self.terms.ord = self.terms.ord.min(ord);
+        }
     }
 
     /// From here on both sides may post.
@@ -222,7 +244,7 @@ impl Endpoint {
     pub(crate) fn drain(&mut self) {
         if self.sq.has_silent_end() {
             // A queue without room is full of requests of which one at least is signalled.
-            let _ = self.post_probe();
+            let _ = self.post_probe(false);
         }
     }
 
@@ -239,7 +261,7 @@ impl Endpoint {
         if self.pulse.nudge_at.is_some_and(|at| at <= now) {
             self.pulse.plan_nudge(now);
             if !self.pulse.spoken {
-                let _ = self.post_probe();
+                let _ = self.post_probe(false);
             }
         }
         if self.pulse.due.is_some_and(|at| at <= now) {
@@ -260,7 +282,7 @@ impl Endpoint {
         } else if self.sq.is_drained() || self.sq.waits_for_answer() {
             self.pulse.asked = true;
             if self.sq.is_drained() {
-                let _ = self.post_probe();
+                let _ = self.post_probe(true);
             }
         }
     }

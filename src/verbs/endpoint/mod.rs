@@ -20,7 +20,7 @@ use socket2::SockAddr;
 use super::device::Device;
 use super::hub::{Hub, Lease};
 use super::private::Carrier;
-use super::sys::{CmId, QpCaps};
+use super::sys::{CmId, QpCaps, dispose};
 use crate::cm::Event;
 use crate::error::{Error, Reason, Result, Stage};
 use crate::memory::{Access, KeyTable, ReceivePool, Region};
@@ -88,6 +88,8 @@ pub(crate) struct Endpoint {
     peer_private: Option<Arc<[u8]>>,
     /// The request of a peer that is this library.
     tagged_request: bool,
+    /// `rdma_connect` has not ended yet.
+    connecting: bool,
     connected: bool,
     /// Passive side of an iWARP device: when the connection counts as established without a word from the peer.
     hold_until: Option<Instant>,
@@ -128,6 +130,7 @@ impl Endpoint {
             terms: Terms::default(),
             peer_private: None,
             tagged_request: false,
+            connecting: false,
             connected: false,
             hold_until: None,
             ended: false,
@@ -352,7 +355,12 @@ impl Endpoint {
         if let (Some(hub), Some(lease)) = (hub, self.lease.take()) {
             hub.release(&lease);
         }
-        self.id = None;
+        let slow = std::mem::take(&mut self.connecting) && self.is_iwarp();
+        match self.id.take() {
+            // The kernel would wait for the peer's answer to the MPA request, ten seconds long.
+            Some(id) if slow => dispose(id),
+            id => drop(id),
+        }
     }
 }
 

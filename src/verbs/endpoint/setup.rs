@@ -164,7 +164,9 @@ impl Endpoint {
         };
         (self.terms.ird, self.terms.ord) = (ird, ord);
         let id = self.id.as_ref().ok_or_else(misplaced)?;
-        id.connect(&param).map_err(|error| at(error, Stage::Handshake))
+        id.connect(&param).map_err(|error| at(error, Stage::Handshake))?;
+        self.connecting = true;
+        Ok(())
     }
 
     /// `rdma_accept`.

@@ -43,6 +43,12 @@ pub(crate) fn prepare_fork() -> Result<()> {
     if code == 0 { Ok(()) } else { Err(failed_with("ibv_fork_init", code)) }
 }
 
+/// Destroys an id where that may take long: on a thread of its own, which ends with it.
+pub(crate) fn dispose(id: CmId) {
+    // Without a thread it is destroyed here and now, as the closure is dropped.
+    let _ = std::thread::Builder::new().name("rcg-dispose".into()).spawn(move || drop(id));
+}
+
 /// How many devices libibverbs has a driver for.
 pub(crate) fn count_devices() -> usize {
     let mut count = 0;

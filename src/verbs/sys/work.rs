@@ -289,14 +289,28 @@ impl<'a> RawQp<'a> {
         chain.finish("ibv_post_recv", code, bad)
     }
 
+    /// Sets how long a peer is to wait that met no receive, in the encoding of InfiniBand.
+    pub(crate) fn set_rnr_timer(&self, timer: u8) -> Result<()> {
+        // SAFETY: all zeros is a valid value of this C struct.
+        let mut attr: rdma_sys::ibv_qp_attr = unsafe { zeroed() };
+        attr.qp_state = rdma_sys::ibv_qp_state::IBV_QPS_RTS;
+        attr.min_rnr_timer = timer;
+        let mask =
+            rdma_sys::ibv_qp_attr_mask::IBV_QP_STATE.0 | rdma_sys::ibv_qp_attr_mask::IBV_QP_MIN_RNR_TIMER.0;
+        self.modify(&mut attr, mask)
+    }
+
+    fn modify(&self, attr: &mut rdma_sys::ibv_qp_attr, mask: u32) -> Result<()> {
+        // SAFETY: the queue pair is alive, and the attributes live for the call.
+        let code = unsafe { rdma_sys::ibv_modify_qp(self.raw.as_ptr(), attr, mask as i32) };
+        if code == 0 { Ok(()) } else { Err(failed_with("ibv_modify_qp", code)) }
+    }
+
     /// Moves the queue pair to the error state: everything posted is flushed.
     pub(crate) fn fail(&self) -> Result<()> {
         // SAFETY: all zeros is a valid value of this C struct.
         let mut attr: rdma_sys::ibv_qp_attr = unsafe { zeroed() };
         attr.qp_state = rdma_sys::ibv_qp_state::IBV_QPS_ERR;
-        let mask = rdma_sys::ibv_qp_attr_mask::IBV_QP_STATE.0 as i32;
-        // SAFETY: the queue pair is alive.
-        let code = unsafe { rdma_sys::ibv_modify_qp(self.raw.as_ptr(), &raw mut attr, mask) };
-        if code == 0 { Ok(()) } else { Err(failed_with("ibv_modify_qp", code)) }
+        self.modify(&mut attr, rdma_sys::ibv_qp_attr_mask::IBV_QP_STATE.0)
     }
 }
