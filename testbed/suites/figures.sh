@@ -1,0 +1,111 @@
+#!/usr/bin/env bash
+# The engine against raw perftest on the same device in the same boot: half the round trip of a Send, bandwidth of Write and
+# Read, in turns, so that what disturbs the machine meets both alike; medians, and ours as a multiple of perftest's. Figures
+# only: nothing is too slow, but a program that fails fails the suite.
+#   figures.sh [DEVICE/PROVIDER...], all pairs without arguments. Runs in the test bed's machine.
+# FIGURES_ROUNDS, FIGURES_LAT_ITERS, FIGURES_BW_ITERS: how often.
+# Items are called by name.
+# shellcheck disable=SC2317
+# shellcheck source=testbed/lib.sh
+. testbed/lib.sh
+
+# set-up, perftest's device, our provider, the address of both; both sides of either are on that one device
+PAIRS=(
+    "bed_siw siw0 iwarp $DUM4"
+)
+ROUNDS=${FIGURES_ROUNDS:-3}
+LAT_ITERS=${FIGURES_LAT_ITERS:-1000}
+BW_ITERS=${FIGURES_BW_ITERS:-500}
+LAT_SIZE=64
+BW_SIZE=65536
+DEPTH=128
+LIMIT=120
+
+# The pid of a server of this item's, which must not outlive it.
+server=
+stop() { [[ ! $server ]] || kill "$server" 2>/dev/null || :; }
+listens() { "$@" || ! kill -0 "$server" 2>/dev/null; }
+ready() { grep -q '^listening' "$work/server"; }
+
+# The options that perftest's measurement and ours have in common, as perftest calls them.
+options() {
+    if [[ $1 == send_lat ]]; then echo "-n $LAT_ITERS -s $LAT_SIZE"; else echo "-n $BW_ITERS -s $BW_SIZE -t $DEPTH -l 1"; fi
+}
+
+# Both append one number to the file of this measurement: microseconds or MiB/s.
+perftest_once() {
+    local column=4
+    [[ $1 != send_lat ]] || column=5 # the median
+    trap stop EXIT
+    # shellcheck disable=SC2046
+    set -- "$1" "ib_$1" -R -d "$device" -F -p "$port" $(options "$1")
+    timeout "$LIMIT" "${@:2}" >"$work/server" 2>&1 &
+    server=$!
+    await 30 listens bed_rdma_listens "$port"
+    timeout "$LIMIT" "${@:2}" "$address" >"$work/client" 2>&1 || {
+        cat "$work/client" "$work/server"
+        return 1
+    }
+    wait "$server"
+    server=
+    cat "$work/client"
+    awk -v column="$column" '/^ *#bytes/ { table = 1; next }
+        table && NF >= column { print $column; found = 1; exit } END { exit !found }' "$work/client" >>"$work/$1.perftest"
+}
+ours_once() {
+    trap stop EXIT
+    timeout "$LIMIT" "$BED_BIN/rcg_bench" server --provider "$provider" --port "$port" --bind "$address" --depth "$DEPTH" \
+        >"$work/server" 2>&1 &
+    server=$!
+    await 30 listens ready
+    timeout "$LIMIT" "$BED_BIN/rcg_bench" client --provider "$provider" --port "$port" --only "$1" --depth "$DEPTH" \
+        --lat-iters "$LAT_ITERS" --lat-size "$LAT_SIZE" --bw-iters "$BW_ITERS" --bw-size "$BW_SIZE" "$address" \
+        >"$work/client" 2>&1 || {
+        cat "$work/client" "$work/server"
+        return 1
+    }
+    wait "$server"
+    server=
+    cat "$work/client"
+    awk -v name="$1" '$1 == name { print $2; found = 1 } END { exit !found }' "$work/client" >>"$work/$1.ours"
+}
+
+median() {
+    sort -g "$1" 2>/dev/null |
+        awk '{ v[NR] = $1 }
+            END { if (NR) print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2; else print "-" }'
+}
+report() {
+    local test unit
+    printf '\n%s, provider %s: medians of %s rounds, emulated processors: only the ratios mean anything\n' \
+        "$device" "$provider" "$ROUNDS"
+    for test in send_lat write_bw read_bw; do
+        unit=MiB/s
+        [[ $test != send_lat ]] || unit=us
+        awk -v test="$test" -v unit="$unit" -v a="$(median "$work/$test.perftest")" -v b="$(median "$work/$test.ours")" \
+            'BEGIN { ratio = a == "-" || b == "-" || !a ? "-" : sprintf("%.2f", b / a)
+                printf "%-8s perftest %10s %-5s  ours %10s %-5s  ratio %s\n", test, a, unit, b, unit, ratio }'
+    done | tee -a "$BED_OUT/figures.txt"
+    echo
+}
+
+[[ -x $BED_BIN/rcg_bench ]] || bed_die "no rcg_bench in $BED_BIN"
+command -v ib_send_bw >/dev/null || bed_die "no perftest"
+port=18700
+for pair in "${PAIRS[@]}"; do
+    read -r setup device provider address <<<"$pair"
+    (($# == 0)) || [[ " $* " == *" $device/$provider "* ]] || continue
+    "$setup"
+    work=$(mktemp -d)
+    for round in $(seq "$ROUNDS"); do
+        for test in send_lat write_bw read_bw; do
+            item "$device: ib_$test, round $round" perftest_once "$test"
+            item "$device/$provider: ours, $test, round $round" ours_once "$test"
+            port=$((port + 1))
+        done
+    done
+    printf '%s/%s\n' "$device" "$provider" >>"$BED_OUT/figures.txt"
+    report
+    rm -rf "$work"
+done
+suite_end
