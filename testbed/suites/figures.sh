@@ -11,6 +11,8 @@
 
 # set-up, perftest's device, our provider, the address of both; both sides of either are on that one device
 PAIRS=(
+    "bed_rxe rxe0 verbs $DUM4"
+    "bed_siw siw0 verbs $DUM4"
     "bed_siw siw0 iwarp $DUM4"
 )
 ROUNDS=${FIGURES_ROUNDS:-3}

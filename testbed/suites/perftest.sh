@@ -9,6 +9,8 @@
 # set-up, perftest's device and address, our provider and address, and how our side is run if not plainly
 PAIRS=(
     "bed_wire siwv $WIRE_KERNEL4 iwarp $WIRE_USER4 bed_user"
+    "bed_rxe rxe0 $DUM4 verbs $DUM4"
+    "bed_siw siw0 $DUM4 verbs $DUM4"
 )
 # program, iterations (with send_bw the receive queue has 512), octets; lengths that are no multiple of four or of an MTU
 RUNS=(
