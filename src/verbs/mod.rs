@@ -1,7 +1,7 @@
 //! The provider over rdma_cm and verbs: InfiniBand, RoCE and iWARP devices of the kernel.
 //!
-//! `sys` is the only place that names `rdma_sys`. [`Hub`] is what a channel has of it all: rdma_cm's events and the
-//! completion queues; [`endpoint`] is one connection; [`device`] keeps what is registered.
+//! `sys` is the only place that names `rdma_sys`; in unit tests a model of devices stands in for it. [`Hub`] is what a
+//! channel has of it all: rdma_cm's events and the completion queues; [`endpoint`] is one connection; [`device`] keeps what is registered.
 
 mod cq;
 pub(crate) mod device;
@@ -10,7 +10,11 @@ mod hub;
 mod listen;
 mod private;
 pub(crate) mod probe;
+#[cfg(not(test))]
 mod sys;
+#[cfg(test)]
+#[path = "fake/mod.rs"]
+pub(crate) mod sys;
 
 pub(crate) use device::Devices;
 pub(crate) use endpoint::Endpoint;
