@@ -17,9 +17,15 @@ mod perform;
 mod report;
 pub mod resolve;
 mod route;
+#[cfg(test)]
+mod scenario_test;
 mod selector;
 mod spin;
 mod timers;
+#[cfg(test)]
+mod traffic_test;
+#[cfg(test)]
+mod verbs_test;
 mod waker;
 
 use std::sync::{Arc, OnceLock};
