@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
-use super::send_queue::{Entry, SEQUENCE_BITS, Work};
+use super::send_queue::{Entry, SEQUENCE_BITS};
 use super::split::{self, Limits, Parts};
 use super::{Endpoint, misplaced};
 use crate::error::{Error, Reason, Result, Stage};
@@ -103,7 +103,7 @@ impl Endpoint {
                 return Err(Error::invalid(text));
             }
         }
-        Ok(Entry::new(Work::Theirs(wr), keys, parts as u32))
+        Ok(Entry::new(wr, keys, parts as u32))
     }
 
     fn check_opcode(&self, wr: &SendWr) -> Result<()> {
@@ -188,35 +188,35 @@ impl Endpoint {
         offset: u64,
     ) -> Result<u64> {
         let name = self.name();
-        let opcode = self.sq.get(index).and_then(|entry| entry.work.wr()).map(|wr| wr.opcode);
+        let opcode = self.sq.get(index).and_then(|entry| entry.wr.as_ref()).map(|wr| wr.opcode);
         let limits = self.part_limits(opcode.unwrap_or(Opcode::Write), caps);
         let bounced = self.bounce_payload(index, caps)?;
         let Some(entry) = self.sq.get(index) else { return Ok(0) };
         let number = entry.first() + u64::from(part);
         let last = part + 1 == entry.parts;
-        let elements = match (&entry.work, bounced) {
+        let elements = match (&entry.wr, bounced) {
             (_, Some((addr, length, key))) => {
                 chain.element(addr, length, key);
                 (1, length.into(), 0)
             }
-            (Work::Ask, None) => {
+            (None, None) if entry.asks => {
                 // siw takes a Read for one of one element, and what it finds for that.
                 chain.element(0, 0, 0);
                 (1, 0, 0)
             }
-            (Work::Theirs(SendWr { payload: Payload::Inline(octets), .. }), None) if !octets.is_empty() => {
+            (Some(SendWr { payload: Payload::Inline(octets), .. }), None) if !octets.is_empty() => {
                 chain.element(octets.as_ptr() as u64, octets.len() as u32, 0);
                 (1, octets.len() as u64, send_flags::INLINE)
             }
-            (Work::Theirs(SendWr { payload: Payload::Sges(sges), .. }), None) => {
+            (Some(SendWr { payload: Payload::Sges(sges), .. }), None) => {
                 let (count, octets) = cursor.add(chain, sges, &entry.keys, limits);
                 (count, octets, 0)
             }
             _ => (0, 0, 0),
         };
         let (count, octets, mut bits) = elements;
-        let wanted = entry.work.wr().map_or(flags::SIGNALED, |wr| wr.flags);
-        let (kind, remote) = request(&entry.work, last, offset);
+        let wanted = entry.wr.as_ref().map_or(flags::SIGNALED, |wr| wr.flags);
+        let (kind, remote) = request(entry, last, offset);
         if part == 0 && wanted & flags::FENCE != 0 {
             bits |= send_flags::FENCE;
         }
@@ -236,7 +236,9 @@ impl Endpoint {
     /// Copies an inline payload to registered memory, where the device has no room for it in a request.
     fn bounce_payload(&mut self, index: usize, caps: QpCaps) -> Result<Option<(u64, u32, u32)>> {
         let (Some(entry), Some(pool)) = (self.sq.get(index), &self.bounce) else { return Ok(None) };
-        let Some(SendWr { payload: Payload::Inline(octets), .. }) = entry.work.wr() else { return Ok(None) };
+        let Some(SendWr { payload: Payload::Inline(octets), .. }) = entry.wr.as_ref() else {
+            return Ok(None);
+        };
         if octets.is_empty() || octets.len() <= caps.inline as usize {
             return Ok(None);
         }
@@ -282,8 +284,7 @@ impl Endpoint {
         let before = self.sq.len();
         // InfiniBand acknowledges a Write; on iWARP it is done when TCP has it.
         let asks = asks && self.is_iwarp() && self.terms.ord > 0;
-        let work = if asks { Work::Ask } else { Work::Mark };
-        self.sq.push(Entry::new(work, ArrayVec::new(), 1));
+        self.sq.push(Entry::probe(asks));
         self.ring(before, caps).inspect_err(|_| self.sq.truncate(before))
     }
 
@@ -374,12 +375,10 @@ impl Endpoint {
 }
 
 /// The operation of one part of a work request and where it goes.
-fn request(work: &Work, last: bool, offset: u64) -> (WrKind, (u64, u32)) {
-    let wr = match work {
-        Work::Theirs(wr) => wr,
+fn request(entry: &Entry, last: bool, offset: u64) -> (WrKind, (u64, u32)) {
+    let Some(wr) = &entry.wr else {
         // Some iWARP devices refuse STag 0 even for no octets.
-        Work::Mark => return (WrKind::Write, (0, 1)),
-        Work::Ask => return (WrKind::Read, (0, 1)),
+        return (if entry.asks { WrKind::Read } else { WrKind::Write }, (0, 1));
     };
     let kind = match wr.opcode {
         Opcode::SendImm => WrKind::SendImm(wr.imm),

@@ -13,26 +13,12 @@ use crate::work::{Completion, MAX_SGE, Opcode, SendWr, flags};
 pub(super) const SEQUENCE_BITS: u32 = 15;
 const SEQUENCE_MASK: u64 = (1 << SEQUENCE_BITS) - 1;
 
-/// What an entry of the queue is.
-pub(super) enum Work {
-    /// The caller's.
-    Theirs(SendWr),
-    /// A Write of no octets: ours, to see whether all before it is done.
-    Mark,
-    /// A Read of no octets: ours, to see whether the peer's host is there.
-    Ask,
-}
-
-impl Work {
-    /// The caller's work request, if it is one.
-    pub(super) fn wr(&self) -> Option<&SendWr> {
-        if let Self::Theirs(wr) = self { Some(wr) } else { None }
-    }
-}
-
 /// A work request in the queue.
 pub(super) struct Entry {
-    pub(super) work: Work,
+    /// `None`: one of ours that moves nothing, to see whether all before it is done.
+    pub(super) wr: Option<SendWr>,
+    /// One of ours, a Read: whether the peer's host is there.
+    pub(super) asks: bool,
     /// Local keys of its elements.
     pub(super) keys: ArrayVec<u32, MAX_SGE>,
     /// How many requests of the device's it is.
@@ -43,8 +29,13 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub(super) fn new(work: Work, keys: ArrayVec<u32, MAX_SGE>, parts: u32) -> Self {
-        Self { work, keys, parts, end: 0, status: 0 }
+    pub(super) fn new(wr: SendWr, keys: ArrayVec<u32, MAX_SGE>, parts: u32) -> Self {
+        Self { wr: Some(wr), asks: false, keys, parts, end: 0, status: 0 }
+    }
+
+    /// One of ours.
+    pub(super) fn probe(asks: bool) -> Self {
+        Self { wr: None, asks, keys: ArrayVec::new(), parts: 1, end: 0, status: 0 }
     }
 
     /// Number of its first request.
@@ -53,7 +44,7 @@ impl Entry {
     }
 
     fn speaks(&self) -> bool {
-        self.work.wr().is_some_and(|wr| self.status != 0 || wr.flags & flags::SIGNALED != 0)
+        self.wr.as_ref().is_some_and(|wr| self.status != 0 || wr.flags & flags::SIGNALED != 0)
     }
 }
 
@@ -188,7 +179,7 @@ impl SendQueue {
         }
         let entry = self.pop_front()?;
         self.reap();
-        let Work::Theirs(wr) = entry.work else { return None };
+        let wr = entry.wr?;
         Some(Completion {
             opcode: wr.opcode,
             status: entry.status,
@@ -210,7 +201,7 @@ impl SendQueue {
     /// Whether the oldest outstanding request is one that the peer's host answers by itself.
     pub(super) fn waits_for_answer(&self) -> bool {
         let oldest = self.entries.iter().find(|entry| entry.end > self.done);
-        oldest.is_some_and(|entry| entry.work.wr().is_none_or(|wr| wr.opcode == Opcode::Read))
+        oldest.is_some_and(|entry| entry.wr.as_ref().is_none_or(|wr| wr.opcode == Opcode::Read))
     }
 
     /// Ends everything unfinished with `status`: the device can't touch it any more.
