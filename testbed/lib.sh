@@ -43,8 +43,8 @@ await() {
     done
 }
 
-# await_listen PORT [SECONDS] [COMMAND-PREFIX...]: until someone listens on a TCP port, as siw's and our own listeners do.
-# rxe's don't: await_rdma_listen.
+# await_listen PORT [SECONDS] [COMMAND-PREFIX...]: until someone listens on a TCP port, as our own listeners and siw's do,
+# with a prefix such as bed_user elsewhere. rxe's don't: await_rdma_listen.
 await_listen() {
     local port=$1 seconds=${2:-60}
     shift $(($# < 2 ? $# : 2))
@@ -57,8 +57,23 @@ bed_listens() {
 }
 
 # await_rdma_listen PORT [SECONDS]: until an rdma_cm id listens on the port, whatever the device.
-await_rdma_listen() { await "${2:-60}" bed_rdma_listens "$1"; }
-bed_rdma_listens() { rdma res show cm_id 2>/dev/null | grep -q "state LISTEN .*src-addr [^ ]*:$1 "; }
+await_rdma_listen() {
+    await "${2:-60}" bed_rdma_listens "$1" || return
+    # The kernel tells the state a moment before connections are taken: by then the listener waits for events.
+    await 2 bed_rdma_listener_sleeps "$1" || :
+}
+bed_rdma_listener() { rdma res show cm_id 2>/dev/null | grep "state LISTEN .*src-addr [^ ]*:$1 "; }
+bed_rdma_listens() {
+    local found
+    found=$(bed_rdma_listener "$1") || return 1
+    [[ $found != *"link siw"* ]] || bed_listens "$1"
+}
+bed_rdma_listener_sleeps() {
+    local pid
+    pid=$(bed_rdma_listener "$1" | sed -n 's/.* pid \([0-9]*\) .*/\1/p' | head -n 1)
+    [[ $pid ]] || return 0
+    ! cut -d' ' -f3 /proc/"$pid"/task/*/stat 2>/dev/null | grep -qv S
+}
 
 # ---- devices ----
 

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Boots one machine that runs the suites, by default all: check.sh [SUITE...]. The last line counts everything. Our library
+# and programs must be built (make check-kernel does).
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+
+out=build/testbed/out
+mkdir -p "$out"
+rm -rf "$out/logs" "$out/counts"
+testbed/run.sh -t "${BED_LIMIT:-1500}" -o "$out" -- testbed/guest.sh "$@"
+status=$?
+
+passed=0
+failed=0
+for counts in "$out"/counts/*; do
+    [[ -s $counts ]] || continue
+    read -r suite_passed suite_failed <"$counts"
+    passed=$((passed + suite_passed))
+    failed=$((failed + suite_failed))
+done
+# What stopped the machine, or what its kernel complained about, is a failure of its own.
+if ((status != 0 && (status == 125 || failed == 0))); then
+    echo "FAIL  the machine: status $status"
+    failed=$((failed + 1))
+fi
+# An empty bed proves nothing.
+((passed + failed)) || failed=1
+# For scripts/check.sh.
+mkdir -p "$out/counts"
+echo "$passed $failed" >"$out/total"
+echo "$passed passed, $failed failed"
+((failed == 0))
