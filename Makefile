@@ -26,7 +26,7 @@ SHARED := $(NAME).so.$(VERSION)
 MAN3 := $(wildcard man/*.3)
 MAN7 := $(wildcard man/*.7)
 
-.PHONY: all demo check check-quick install uninstall header clean setup FORCE
+.PHONY: all demo check check-quick check-kernel install uninstall header clean setup setup-kernel FORCE
 
 all: build/$(SHARED) build/$(SONAME) build/$(NAME).so build/$(NAME).a
 
@@ -87,8 +87,16 @@ setup:
 demo: setup
 	@scripts/demo.sh
 
-check: setup
+# The virtual machine's parts: Debian's kernel, siw, virtme-ng.
+setup-kernel: setup
+	@testbed/setup.sh
+
+check: setup-kernel
 	@scripts/check.sh full
+
+# Of the checks, those that want a kernel with RDMA.
+check-kernel: setup-kernel
+	@scripts/check.sh kernel
 
 check-quick:
 	@scripts/check.sh quick

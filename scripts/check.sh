@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Everything that must hold, cheap things first. `check.sh quick`: formatting, lints, Rust tests. `check.sh full`: that and
-# the installed product. Goes on after a failure; logs are in build/logs.
+# Everything that must hold, cheap things first. `check.sh quick`: formatting, lints, Rust tests. `check.sh full`: that, the
+# installed product, and the test bed's suites in a virtual machine. `check.sh kernel`: what the suites need, and they. Goes
+# on after a failure; logs are in build/logs and build/testbed/out.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
@@ -225,15 +226,19 @@ c_test() {
     run_test "$2"
 }
 
-c_tests() {
+# Not tests themselves. The scripts find the examples and the tests' helpers among the tests.
+c_programs() {
     local source name
-    # The scripts find the examples and the tests' helpers among the tests.
     for source in examples/*.c c-tests/*.c benches/*.c; do
         [[ -e $source ]] || continue
         name=$(basename "$source" .c)
         [[ $name == test_* ]] && continue
         item "$source builds" build_c "$BIN/$name" -Ic-tests "$source"
     done
+}
+
+c_tests() {
+    local source name
     for source in c-tests/test_*.c; do
         name=$(basename "$source" .c)
         item "$source" c_test "$source" "$BIN/$name"
@@ -316,6 +321,36 @@ asan() {
     done <c-tests/asan.list
 }
 
+# ---- in the virtual machine ----
+
+# The suites print their own items as they go; the counts join ours.
+bed() {
+    local counts=build/testbed/out/total bed_passed=0 bed_failed=1
+    rm -f "$counts"
+    echo "     in the virtual machine:"
+    BED_BIN=$BIN BED_ROOT=$ROOT testbed/check.sh 2>&1 | sed -u '/./s/^/     /'
+    [[ ! -s $counts ]] || read -r bed_passed bed_failed <"$counts"
+    passed=$((passed + bed_passed))
+    failed=$((failed + bed_failed))
+    ((bed_failed == 0)) || failures+=("the test bed: $bed_failed, see above")
+}
+
+use_installed() { export PKG_CONFIG_PATH=$ROOT/lib/pkgconfig LD_LIBRARY_PATH=$ROOT/lib; }
+
+# All that the suites use is built here, the test programs as well: they may be run against other peers in there.
+kernel() {
+    local source
+    mkdir -p "$BIN" "$WORK"
+    item "make" timeout $LONG_LIMIT make --no-print-directory all
+    item "make install" install_product
+    use_installed
+    c_programs
+    for source in c-tests/test_*.c; do
+        item "$source builds" build_c "$BIN/$(basename "$source" .c)" -Ic-tests "$source"
+    done
+    bed
+}
+
 # ---- the rest ----
 
 manual_is_clean() { mandoc -Tlint -Wwarning man/*.3 man/*.7; }
@@ -348,13 +383,15 @@ full() {
     item "soname and hardening" soname
     item "native libraries are those of Libs.private" native_libraries
 
-    export PKG_CONFIG_PATH=$ROOT/lib/pkgconfig LD_LIBRARY_PATH=$ROOT/lib
+    use_installed
     item "pkg-config knows the version" version_agrees
     item "C program, shared" consumer shared
     item "C program, static" consumer static
     item "README's example" readme_example
+    c_programs
     c_tests
     asan
+    bed
     item "manual pages lint" manual_is_clean
     item "make demo" timeout $LONG_LIMIT make --no-print-directory demo
     if [[ -e benches/run.sh ]]; then
@@ -371,9 +408,9 @@ full() {
 mkdir -p "$LOGS"
 rm -f "$LOGS"/*.log
 case ${1:-} in
-    quick | full) "$1" ;;
+    quick | full | kernel) "$1" ;;
     *)
-        echo "usage: check.sh quick|full" >&2
+        echo "usage: check.sh quick|full|kernel" >&2
         exit 2
         ;;
 esac
