@@ -702,6 +702,36 @@ static void answer(const struct bytes *s, size_t n)
     close(fd);
 }
 
+/* Kernel siw does not look at what has come before it listens. The first frame, a Write of no octets, comes again until
+ * the peer has sent something. */
+static void test_deaf_server(void)
+{
+    static const unsigned char first[20] = { 0, 14, 0xc1, 0x40, 0, 0, 0, 1 };
+    struct bytes s = { .n = 0 };
+    unsigned char frame[sizeof first];
+    rcg_conn *conn;
+    int fd = take_request(&conn);
+    struct pollfd p = { .fd = fd, .events = POLLIN };
+    STEP("a server that heard nothing");
+    put_reply(&s, false);
+    send_all(fd, s.b, s.n);
+    take(&initiator.in, RCG_EVENT_ESTABLISHED, conn, WAIT_MS);
+    for (int times = 0; times < 2; times++) {
+        ASSERT_EQ(poll(&p, 1, WAIT_MS), 1);
+        ASSERT(read_exactly(fd, frame, sizeof frame) && memcmp(frame, first, sizeof first) == 0);
+    }
+    STEP("a server that has heard it");
+    s.n = 0;
+    put_send(&s, false, 1, "here", 4);
+    send_all(fd, s.b, s.n);
+    rcg_event ev = take(&initiator.in, RCG_EVENT_RECV, conn, WAIT_MS);
+    ASSERT(ev.status == 0 && ev.length == 4);
+    ASSERT_OK(rcg_recv_release(conn, &ev));
+    while (poll(&p, 1, 400) == 1) ASSERT(read_exactly(fd, frame, sizeof frame)); /* one may be on its way already */
+    close(fd);
+    await_our_end(conn);
+}
+
 static void test_hostile_server(void)
 {
     struct bytes s = { .n = 0 };
@@ -775,6 +805,7 @@ static void test_hostile_server(void)
     close(fd);
     await_our_end(conn);
 
+    test_deaf_server();
     close(lfd);
     side_close(&initiator);
 }

@@ -26,6 +26,10 @@ pub const OWN_MAX_ULPDU: usize = 65_042;
 pub const READ_BUFFER: usize = 256 * 1024 + mpa::MAX_FPDU + 8;
 /// How often a responder looks whether its reply has been acknowledged before it dares to send first.
 const HOLD_STEP: Duration = Duration::from_millis(5);
+/// When an initiator that has heard nothing since the reply sends its first frame again, and how often. What reaches
+/// kernel soft iWARP (Linux 6.1) between its reply and the moment when it listens is not looked at before more comes.
+const NUDGES: [Duration; 3] =
+    [Duration::from_millis(50), Duration::from_millis(200), Duration::from_millis(800)];
 
 /// What an endpoint is told about readiness.
 #[derive(Clone, Copy, Debug, Default)]
@@ -102,6 +106,8 @@ pub struct Endpoint {
     next_watch: Option<Instant>,
     hold_until: Option<Instant>,
     acknowledged: bool,
+    nudge_at: Option<Instant>,
+    nudged: usize,
     peer_private: Option<Arc<[u8]>>,
     finishing: bool,
     send_stalls: u64,
@@ -133,6 +139,8 @@ impl Endpoint {
             next_watch: None,
             hold_until: None,
             acknowledged: false,
+            nudge_at: None,
+            nudged: 0,
             peer_private: None,
             finishing: false,
             send_stalls: 0,

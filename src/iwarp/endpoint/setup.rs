@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::super::handshake::{Agreed, Failure, Rtr};
 use super::super::qp::{FirstFrame, Parameters};
 use super::super::socket::Socket;
-use super::{Endpoint, HOLD_STEP, OWN_MAX_ULPDU, Phase, Progress, Readiness};
+use super::{Endpoint, HOLD_STEP, NUDGES, OWN_MAX_ULPDU, Phase, Progress, Readiness};
 use crate::cm::Event;
 use crate::error::{Error, Reason, Result, Stage};
 use crate::wire::ddp::{self, Untagged};
@@ -138,6 +138,8 @@ impl Endpoint {
             ord: agreed.ord as usize,
             first_frame,
         });
+        let unsure = own.is_none() && first_frame != FirstFrame::Await;
+        self.nudge_at = NUDGES.first().filter(|_| unsure).map(|after| Instant::now() + *after);
         self.ready_told |= first_frame != FirstFrame::Await;
         self.agreed = Some(agreed);
         self.next_watch = Some(Instant::now() + self.watch.interval());

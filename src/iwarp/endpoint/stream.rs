@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::super::qp::{Direct, Stop};
 use super::super::socket::Socket;
 use super::super::stall::Verdict;
-use super::{Endpoint, HOLD_STEP, Phase, Progress, established};
+use super::{Endpoint, HOLD_STEP, NUDGES, Phase, Progress, established};
 use crate::cm::Event;
 use crate::error::{Error, Reason, Result, Stage};
 use crate::work::{RecvWr, SendWr};
@@ -228,7 +228,7 @@ impl Endpoint {
         if !matches!(self.phase, Phase::Streaming) {
             return None;
         }
-        [self.hold_until, self.next_watch, self.give_up].into_iter().flatten().min()
+        [self.hold_until, self.next_watch, self.give_up, self.nudge_at].into_iter().flatten().min()
     }
 
     /// Time-driven work: who may speak first, and whether the peer's host is alive.
@@ -249,7 +249,22 @@ impl Endpoint {
         if self.hold_until.is_some_and(|at| at <= now) {
             return self.check_hold(now);
         }
+        if self.nudge_at.is_some_and(|at| at <= now) {
+            return self.nudge(now);
+        }
         Progress::Waiting
+    }
+
+    /// See [`NUDGES`].
+    fn nudge(&mut self, now: Instant) -> Progress {
+        self.nudge_at = None;
+        if self.qp.heard() || self.finishing {
+            return Progress::Waiting;
+        }
+        self.nudged += 1;
+        self.nudge_at = NUDGES.get(self.nudged).map(|after| now + *after);
+        self.qp.nudge();
+        Progress::More
     }
 
     /// A peer without RFC 6581's ready-to-receive may fail when an FPDU is glued to the reply: wait until the reply

@@ -334,6 +334,13 @@ impl QueuePair {
         self.tx.hold = false;
     }
 
+    /// Sends a Write of no octets once more, which changes nothing but tells a peer that octets have come.
+    pub fn nudge(&mut self) {
+        if self.state == State::Active {
+            self.tx.nudge();
+        }
+    }
+
     /// Why the stream failed, if it did.
     pub fn fault(&self) -> Option<&Fault> {
         self.fault.as_ref()

@@ -91,6 +91,10 @@ impl Tx {
         self.responses.reserve_exact(Self::read_limit(ird).saturating_add(1));
     }
 
+    pub(super) fn nudge(&mut self) {
+        self.first_frame.get_or_insert(FirstFrame::SendWrite);
+    }
+
     /// Read Requests the peer may really have outstanding: kernel siw rounds what was agreed up to a power of two.
     pub(super) fn read_limit(ird: usize) -> usize {
         if ird == 0 { 0 } else { ird.checked_next_power_of_two().unwrap_or(ird) }
