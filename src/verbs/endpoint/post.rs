@@ -9,6 +9,7 @@ use super::split::{self, Limits, Parts};
 use super::{Endpoint, misplaced};
 use crate::error::{Error, Reason, Result, Stage};
 use crate::memory::Purpose;
+use crate::verbs::device::Device;
 use crate::verbs::sys::{CmId, PostFailure, QpCaps, RecvChain, SendChain, WrKind, send_flags};
 use crate::work::{MAX_SGE, Opcode, Payload, RecvWr, SendWr, Sge, flags};
 
@@ -348,18 +349,8 @@ impl Endpoint {
         loop {
             let mut chain = RecvChain::default();
             while let Some((wr, number)) = self.rq.upcoming(chain.len()).filter(|_| chain.has_room(MAX_SGE)) {
-                if wr.sges.len() > caps.recv_sge as usize {
-                    let text =
-                        format!("{} takes {} elements in a receive", device.limits().name, caps.recv_sge);
-                    return Err(Error::invalid(text));
-                }
-                let mut count = 0;
-                for sge in wr.sges.iter().filter(|sge| !sge.is_empty()) {
-                    let key = device.local_key(sge.region(), Purpose::Local)?;
-                    chain.element(sge.ptr() as u64, sge.len() as u32, key);
-                    count += 1;
-                }
-                chain.recv(name | RECV_BIT | u64::from(number), count);
+                let elements = add_receive(&mut chain, wr, &device, caps)?;
+                chain.recv(name | RECV_BIT | u64::from(number), elements);
             }
             let count = chain.len();
             if count == 0 {
@@ -372,6 +363,27 @@ impl Endpoint {
             posted.map_err(|failure| failure.error)?;
         }
     }
+}
+
+/// Adds the elements of a receive to a chain; returns how many.
+fn add_receive(chain: &mut RecvChain, wr: &RecvWr, device: &Device, caps: QpCaps) -> Result<usize> {
+    let limits = device.limits();
+    if wr.sges.len() > caps.recv_sge as usize {
+        let text = format!("{} takes {} elements in a receive", limits.name, caps.recv_sge);
+        return Err(Error::invalid(text));
+    }
+    let mut count = 0;
+    for sge in wr.sges.iter().filter(|sge| !sge.is_empty()) {
+        let key = device.local_key(sge.region(), Purpose::Local)?;
+        chain.element(sge.ptr() as u64, sge.len() as u32, key);
+        count += 1;
+    }
+    // siw's user library refuses a receive without elements. To it one of no octets is the same; to others it may be 2 GiB.
+    if count == 0 && limits.is_siw() {
+        chain.element(0, 0, 0);
+        count = 1;
+    }
+    Ok(count)
 }
 
 /// The operation of one part of a work request and where it goes.
