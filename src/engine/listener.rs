@@ -134,8 +134,9 @@ impl Listener {
         let must = self.plan.provider == PROVIDER_VERBS;
         let rdma = match self.listen_rdma(addr).filter(|_| devices) {
             Some(Ok(rdma)) => Some(rdma),
-            Some(Err(error)) if must => return Err(error),
-            // With `auto` an address that no device serves is TCP's.
+            // With `auto` an address that no device serves is TCP's; but who can't have the port is to know, or half of
+            // the peers would talk to another program.
+            Some(Err(error)) if must || error.errno == libc::EADDRINUSE => return Err(error),
             _ => None,
         };
         let local = rdma.as_ref().and_then(Listening::local).unwrap_or_else(|| addr.clone());
