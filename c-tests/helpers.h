@@ -1,7 +1,14 @@
 /* What the C tests share: checks that survive NDEBUG, a watchdog, an inbox for events, patterns, clocks.
  *
  * A test is a stand-alone program: exit 0 = passed, 1 = failed, 77 = could not be run here.
- * Include this file before any other. */
+ * Include this file before any other.
+ *
+ * The same programs run over RDMA devices, told by the environment:
+ *   RCG_TEST_PROVIDER              auto (as without), verbs or iwarp: what listens and connects
+ *   RCG_TEST_HOST, RCG_TEST_HOST6  addresses of this machine instead of 127.0.0.1 and ::1
+ *   RCG_TEST_DEVICE                rxe or siw: what it is that has these addresses; see `abilities`
+ *   RCG_TEST_LIGHT=1               fewer rounds and smaller sizes, where the processor is emulated
+ *   RCG_TEST_SLOW=N                all bounds N times longer */
 #ifndef RCG_TEST_HELPERS_H
 #define RCG_TEST_HELPERS_H
 
@@ -121,6 +128,85 @@ static inline void watchdog(unsigned seconds)
 {
     signal(SIGALRM, watchdog_fired);
     alarm(seconds * (unsigned)slow());
+}
+
+/* ---- where the test runs ------------------------------------------------------------------------------------ */
+
+enum where { ON_TCP, ON_RXE, ON_SIW };
+
+/* What differs between the providers and devices, as far as a test has to know. */
+enum {
+    CAN_IMM = 1 << 0,           /* immediate data */
+    CAN_INVALIDATE = 1 << 1,    /* Send with invalidate */
+    CAN_REFUSE_INVALIDATE = 1 << 2, /* or says that it can't */
+    CAN_SOLICIT = 1 << 3,       /* the receiver learns that a message was solicited: completions of verbs don't tell */
+    CAN_MPA = 1 << 4,           /* MPA's revisions, CRC, frames and Terminates are the library's: they can be chosen and seen */
+    CAN_TCP_PEER = 1 << 5,      /* a TCP socket that says nothing is a peer that says nothing */
+    CAN_WAIT = 1 << 6,          /* a message without a receive waits, and so does its sender */
+    CAN_STOP = 1 << 7,          /* a process that has stopped serves nothing, as no device does it in its place */
+    CAN_EXACT_RAW = 1 << 8,     /* raw private data come without the zeros behind them of InfiniBand's messages */
+    CAN_GUARD_KEYS = 1 << 9,    /* a key is one connection's or the engine's, and can't be guessed; a device's is good for
+                                   its protection domain, and a small number */
+    CAN_TELL_VICTIM = 1 << 10,  /* who refuses access to its memory is told so, and not only the other side */
+    CAN_NAME_REFUSAL = 1 << 11, /* an operation that was refused access completes with that, and not as flushed */
+};
+
+static const unsigned abilities[] __attribute__((unused)) = {
+    [ON_TCP] = ~0u & ~CAN_REFUSE_INVALIDATE,
+    /* RoCE in software. What a Send can invalidate there is a memory window, which the library does not make yet. */
+    [ON_RXE] = CAN_IMM | CAN_WAIT | CAN_NAME_REFUSAL,
+    /* iWARP in the kernel: no immediate data, no Send with invalidate from programs, and a message without a receive
+     * ends the connection. */
+    [ON_SIW] = CAN_REFUSE_INVALIDATE | CAN_TCP_PEER | CAN_EXACT_RAW,
+};
+
+static inline enum where where(void)
+{
+    const char *device = getenv("RCG_TEST_DEVICE");
+    if (device == NULL) return ON_TCP;
+    if (strcmp(device, "rxe") == 0) return ON_RXE;
+    if (strcmp(device, "siw") == 0) return ON_SIW;
+    FAIL("RCG_TEST_DEVICE is %s", device);
+}
+
+/* Whether all of these are to be expected here. */
+static inline bool can(unsigned what)
+{
+    return (abilities[where()] & what) == what;
+}
+
+/* RCG_PROVIDER_* to ask for. */
+static inline uint32_t test_provider(void)
+{
+    const char *name = getenv("RCG_TEST_PROVIDER");
+    if (name == NULL || strcmp(name, "auto") == 0) return RCG_PROVIDER_AUTO;
+    if (strcmp(name, "verbs") == 0) return RCG_PROVIDER_VERBS;
+    if (strcmp(name, "iwarp") == 0) return RCG_PROVIDER_IWARP;
+    FAIL("RCG_TEST_PROVIDER is %s", name);
+}
+
+/* RCG_PROVIDER_* that connections are expected to have. */
+static inline uint32_t provider_here(void)
+{
+    return where() == ON_TCP ? RCG_PROVIDER_IWARP : RCG_PROVIDER_VERBS;
+}
+
+static inline const char *host4(void)
+{
+    const char *host = getenv("RCG_TEST_HOST");
+    return host ? host : "127.0.0.1";
+}
+
+static inline const char *host6(void)
+{
+    const char *host = getenv("RCG_TEST_HOST6");
+    return host ? host : "::1";
+}
+
+static inline bool light(void)
+{
+    const char *text = getenv("RCG_TEST_LIGHT");
+    return text != NULL && strcmp(text, "0") != 0;
 }
 
 /* ---- clocks and patterns ----------------------------------------------------------------------------------- */
@@ -272,7 +358,7 @@ static inline struct address refused_address(const char *host)
 
 static inline bool have_ipv6(void)
 {
-    struct address a = address_of("::1", 0);
+    struct address a = address_of(host6(), 0);
     int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
     bool ok = fd >= 0 && bind(fd, (struct sockaddr *)&a.ss, a.len) == 0;
     if (fd >= 0) close(fd);
@@ -569,11 +655,13 @@ static inline void side_close(struct side *s)
 static inline rcg_listener *listen_on(struct inbox *b, const char *host, const rcg_listen_attr *attr,
                                       struct address *bound)
 {
-    rcg_listen_attr defaults = { RCG_LISTEN_ATTR_INIT };
+    rcg_listen_attr wanted = { RCG_LISTEN_ATTR_INIT };
     rcg_listener_info info = { RCG_LISTENER_INFO_INIT };
     struct address a = address_of(host, 0);
     rcg_listener *lst = NULL;
-    ASSERT_OK(rcg_listen(b->ch, (struct sockaddr *)&a.ss, (uint32_t)a.len, attr ? attr : &defaults, &lst));
+    if (attr) wanted = *attr;
+    if (wanted.provider == 0) wanted.provider = test_provider();
+    ASSERT_OK(rcg_listen(b->ch, (struct sockaddr *)&a.ss, (uint32_t)a.len, &wanted, &lst));
     ASSERT_OK(rcg_listener_query(lst, &info));
     bound->ss = info.local;
     bound->len = a.len;
@@ -606,10 +694,12 @@ static inline void unlisten(struct inbox *b, rcg_listener *lst)
 
 static inline rcg_conn *start_connect(struct inbox *b, const struct address *to, const rcg_connect_attr *attr)
 {
-    rcg_connect_attr defaults = { RCG_CONNECT_ATTR_INIT };
+    rcg_connect_attr wanted = { RCG_CONNECT_ATTR_INIT };
     rcg_addr addr = rcg_addr_of(to);
     rcg_conn *conn = NULL;
-    ASSERT_OK(rcg_connect(b->ch, &addr, 1, attr ? attr : &defaults, &conn));
+    if (attr) wanted = *attr;
+    if (wanted.provider == 0) wanted.provider = test_provider();
+    ASSERT_OK(rcg_connect(b->ch, &addr, 1, &wanted, &conn));
     ASSERT(conn != NULL);
     return conn;
 }

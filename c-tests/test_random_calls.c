@@ -225,11 +225,13 @@ static void call_memory(void)
 
 static void call_connection(void)
 {
-    struct address any = address_of(below(4) ? "127.0.0.1" : "::1", 0);
-    rcg_listen_attr lattr = { RCG_LISTEN_ATTR_INIT, .crc = mostly(below(3)), .max_pending = below(10) };
+    struct address any = address_of(below(4) ? host4() : host6(), 0);
+    rcg_listen_attr lattr = { RCG_LISTEN_ATTR_INIT, .crc = mostly(below(3)), .max_pending = below(10),
+                              .provider = test_provider() };
     rcg_connect_attr attr = { RCG_CONNECT_ATTR_INIT, .timeout_ms = 50 + below(500), .crc = mostly(below(3)),
                               .mpa_revision = mostly(below(3)), .private_data = pool[2],
-                              .private_data_len = mostly(below(150)), .linger_ms = 50 + below(200) };
+                              .private_data_len = mostly(below(150)), .linger_ms = 50 + below(200),
+                              .provider = test_provider() };
     rcg_listener_info linfo = { RCG_LISTENER_INFO_INIT };
     rcg_conn_info info = { RCG_CONN_INFO_INIT };
     rcg_addr addrs[3];
@@ -257,7 +259,7 @@ static void call_connection(void)
     case 5:
         n = 1 + below(3);
         for (i = 0; i < n; i++) {
-            to[i] = address_of(below(4) ? "127.0.0.1" : "::1", (uint16_t)atomic_load(&ports[below(SLOTS)]));
+            to[i] = address_of(below(4) ? host4() : host6(), (uint16_t)atomic_load(&ports[below(SLOTS)]));
             addrs[i] = rcg_addr_of(&to[i]);
         }
         if (below(30) == 0) addrs[0].length = mostly(16);
@@ -268,7 +270,7 @@ static void call_connection(void)
         break;
     case 6:
         if (below(10)) break;
-        if (called(rcg_connect_host(handle(CHANNEL), "127.0.0.1", below(2) ? "1" : "nonsense", &attr, &conn)) == 0) {
+        if (called(rcg_connect_host(handle(CHANNEL), host4(), below(2) ? "1" : "nonsense", &attr, &conn)) == 0) {
             conn = keep(CONN, conn);
             if (conn) called(rcg_conn_close(conn));
         }
@@ -348,9 +350,10 @@ static void prepare(void)
     for (int i = 0; i < SLOTS; i++) {
         rcg_channel_attr attr = { RCG_CHANNEL_ATTR_INIT, .manual = (uint32_t)manual[i % 3], .spin_us = RCG_SPIN_NEVER,
                                   .on_events = i % 3 == 2 ? on_events : NULL };
-        rcg_listen_attr lattr = { RCG_LISTEN_ATTR_INIT, .recv_size = 256, .recv_count = 4 };
+        rcg_listen_attr lattr = { RCG_LISTEN_ATTR_INIT, .recv_size = 256, .recv_count = 4,
+                                  .provider = test_provider() };
         rcg_listener_info info = { RCG_LISTENER_INFO_INIT };
-        struct address any = address_of("127.0.0.1", 0);
+        struct address any = address_of(host4(), 0);
         rcg_channel *ch;
         rcg_listener *lst;
         rcg_mr *mr;

@@ -72,13 +72,13 @@ static void on_events(rcg_channel *ch, const rcg_event *ev, size_t n, void *arg)
 
 int main(void)
 {
-    struct address any = address_of("127.0.0.1", 0);
+    struct address any = address_of(host4(), 0);
     rcg_listener_info info = { RCG_LISTENER_INFO_INIT };
     rcg_channel_attr server_attr = { RCG_CHANNEL_ATTR_INIT, .on_events = on_events, .arg = &server };
     rcg_channel_attr client_attr = { RCG_CHANNEL_ATTR_INIT, .on_events = on_events, .arg = &client };
-    rcg_listen_attr listen = { RCG_LISTEN_ATTR_INIT, .recv_size = 4096, .recv_count = 8 };
+    rcg_listen_attr listen = { RCG_LISTEN_ATTR_INIT, .recv_size = 4096, .recv_count = 8, .provider = test_provider() };
     rcg_connect_attr connect = { RCG_CONNECT_ATTR_INIT, .context = &client, .recv_size = 4096, .recv_count = 8,
-                                 .private_data = "who's", .private_data_len = 5 };
+                                 .private_data = "who's", .private_data_len = 5, .provider = test_provider() };
     rcg_engine *engine;
     rcg_channel *server_ch, *client_ch;
     rcg_listener *lst;
@@ -99,7 +99,7 @@ int main(void)
     STEP("listen");
     ASSERT_OK(rcg_listen(server_ch, (struct sockaddr *)&any.ss, (uint32_t)any.len, &listen, &lst));
     ASSERT_OK(rcg_listener_query(lst, &info));
-    printf("port %u\n", port_of(&info.local));
+    printf("%s, port %u\n", host4(), port_of(&info.local));
     fflush(stdout);
     STEP("connect");
     ASSERT_OK(rcg_connect(client_ch, &(rcg_addr){ .addr = (struct sockaddr *)&info.local, .length = (uint32_t)any.len },
