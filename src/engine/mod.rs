@@ -2,6 +2,8 @@
 
 mod alarm;
 mod channel;
+#[cfg(test)]
+mod chaos_test;
 mod config;
 mod conn;
 mod driver;
@@ -21,6 +23,8 @@ mod route;
 mod scenario_test;
 mod selector;
 mod spin;
+#[cfg(test)]
+mod story_test;
 mod timers;
 #[cfg(test)]
 mod traffic_test;

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use socket2::SockAddr;
 
+use super::story_test::Story;
 use super::{
-    AcceptConfig, Channel, ChannelConfig, Conn, ConnectConfig, Engine, EngineConfig, ErrorReport, Event,
-    ListenConfig, Listener, Object, QpConfig, Target, deregister, key, kind, object,
+    AcceptConfig, Channel, ChannelConfig, ConnectConfig, Engine, EngineConfig, Event, ListenConfig, Listener,
+    Object, QpConfig, Target, deregister, key, kind, object,
 };
 use crate::memory::{Access, Region};
 use crate::work::{Opcode, Payload, RecvWr, SendWr, SgeList, flags};
@@ -23,74 +24,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 const CLIENT: usize = 0;
 const SERVER: usize = 1;
-
-/// What one connection's application has seen and done.
-#[derive(Default)]
-pub(super) struct Story {
-    conn: Option<Arc<Conn>>,
-    /// There was a connection.
-    began: bool,
-    /// The application has said yes and the library has taken it.
-    accepted: bool,
-    /// The application asked to leave, by `disconnect` or `close`.
-    left: bool,
-    pub(super) kinds: Vec<u32>,
-    /// The texts that came with events.
-    pub(super) texts: Vec<String>,
-    /// Cookies of operations that owe a completion, and of those that make one only if they fail.
-    posted: Vec<usize>,
-    quiet: Vec<usize>,
-    pub(super) done: Vec<(usize, i32)>,
-}
-
-impl Story {
-    pub(super) fn count(&self, kind: u32) -> usize {
-        self.kinds.iter().filter(|other| **other == kind).count()
-    }
-
-    fn is_over(&self) -> bool {
-        self.conn.is_none() || self.count(kind::CLOSED) > 0
-    }
-
-    /// Asserts what `cm` promises.
-    fn check(&self, side: usize) {
-        let context = format!("side {side}: events {:?}, completions {:?}", self.kinds, self.done);
-        let (established, failed) = (self.count(kind::ESTABLISHED), self.count(kind::CONNECT_FAILED));
-        let requests = self.count(kind::CONNECT_REQUEST);
-        if !self.began {
-            return assert!(self.kinds.is_empty(), "{context}");
-        }
-        match side {
-            CLIENT => assert_eq!((requests, established + failed), (0, 1), "{context}"),
-            _ if self.accepted => assert_eq!((requests, established + failed), (1, 1), "{context}"),
-            _ => assert!(requests == 1 && established == 0 && failed <= 1, "{context}"),
-        }
-        assert_eq!(self.count(kind::DISCONNECTED), established, "{context}");
-        assert_eq!(self.count(kind::CLOSED), 1, "{context}");
-        assert_eq!(self.kinds.last(), Some(&kind::CLOSED), "{context}");
-        let at = |wanted| self.kinds.iter().position(|kind| *kind == wanted);
-        if let (Some(from), Some(to)) = (at(kind::ESTABLISHED), at(kind::DISCONNECTED)) {
-            assert!(from < to, "{context}");
-            assert!(!self.kinds[to..].contains(&kind::COMPLETION), "{context}");
-        }
-        for user in &self.posted {
-            assert_eq!(self.times(*user), 1, "completions of operation {user}; {context}");
-        }
-        for user in &self.quiet {
-            assert!(self.times(*user) <= 1, "completions of operation {user}; {context}");
-        }
-        let known = |user: &usize| self.posted.contains(user) || self.quiet.contains(user);
-        assert!(self.done.iter().all(|(user, _)| known(user)), "a stray completion; {context}");
-    }
-
-    fn times(&self, user: usize) -> usize {
-        self.done.iter().filter(|(done, _)| *done == user).count()
-    }
-
-    fn succeeded(&self, users: &[usize]) -> bool {
-        users.iter().all(|user| self.done.contains(&(*user, 0)))
-    }
-}
 
 struct Side {
     channel: Arc<Channel>,
@@ -158,7 +91,7 @@ pub(super) fn play(stage: &Stage) -> Outcome {
     let stories = [client, server].map(Side::end);
     engine.destroy().unwrap();
     for (side, story) in stories.iter().enumerate() {
-        story.check(side);
+        story.check(side == CLIENT);
     }
     Outcome { stories, complete }
 }
@@ -213,10 +146,6 @@ impl Side {
             if gracefully { conn.disconnect().unwrap() } else { conn.close().unwrap() }
         }
     }
-}
-
-fn text(report: &ErrorReport) -> String {
-    report.text.iter().take_while(|c| **c != 0).map(|c| char::from(*c as u8)).collect()
 }
 
 impl Run<'_> {
@@ -317,12 +246,8 @@ impl Run<'_> {
         let story = &mut self.sides[side].story;
         let conn = story.conn.clone().expect("events come for what exists");
         assert_eq!(event.conn, conn.handle());
-        story.kinds.push(event.kind);
-        story.texts.extend(event.error.as_deref().map(text));
+        story.note(event);
         let lent = event.kind == kind::RECV && event.buffer != 0;
-        if matches!(event.kind, kind::COMPLETION | kind::RECV) && !lent {
-            story.done.push((event.user, event.status));
-        }
         match (side, event.kind) {
             (_, kind::RECV) if lent => {
                 assert_eq!((event.status, event.length), (0, LENGTH));

@@ -30,17 +30,21 @@ const RECEIVES: usize = 8;
 const RECEIVE: usize = ZONE / RECEIVES;
 
 /// xorshift64
-struct Random(u64);
+pub(super) struct Random(u64);
 
 impl Random {
-    fn below(&mut self, end: usize) -> usize {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub(super) fn below(&mut self, end: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         (self.0 % end as u64) as usize
     }
 
-    fn chance(&mut self, of: usize) -> bool {
+    pub(super) fn chance(&mut self, of: usize) -> bool {
         self.below(of) == 0
     }
 }
@@ -343,7 +347,7 @@ fn exchange(device: impl Fn(&str) -> DeviceConfig, seed: u64, depth: u32, deferr
         fabric.add_device(config);
     }
     let engine = Engine::create(EngineConfig::default()).unwrap();
-    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut random = Random::new(seed);
     let mut ends = [0, 1].map(|_| End::new(&engine, 150, &mut random));
     connect(&engine, &mut ends, depth);
     fabric.defer_work(deferred);
@@ -377,7 +381,7 @@ fn exchange(device: impl Fn(&str) -> DeviceConfig, seed: u64, depth: u32, deferr
 }
 
 /// Runs a body for a number of seeds and tells which one failed.
-fn seeds(count: u64, body: impl Fn(u64)) {
+pub(super) fn seeds(count: u64, body: impl Fn(u64)) {
     for seed in 1..=count {
         let note = Note(seed);
         body(seed);
