@@ -25,6 +25,8 @@ mod selector;
 mod spin;
 #[cfg(test)]
 mod story_test;
+#[cfg(test)]
+mod threads_test;
 mod timers;
 #[cfg(test)]
 mod traffic_test;
