@@ -1,6 +1,8 @@
 //! The engine: channels and their threads, connections and listeners, and what the C API sees of all of it.
 
 mod alarm;
+#[cfg(test)]
+mod candidates_test;
 mod channel;
 #[cfg(test)]
 mod chaos_test;

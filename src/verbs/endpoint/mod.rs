@@ -328,7 +328,9 @@ impl Endpoint {
     pub(crate) fn abandon(&mut self, hub: Option<&mut Hub>) {
         self.revoke_keys();
         self.drop_objects(hub);
-        self.rq.rewind();
+        if let Err(error) = self.rq.rewind() {
+            self.failure.get_or_insert(error);
+        }
         self.sq.flush(-libc::ECANCELED);
         self.attempt += 1;
         self.terms = Terms::default();

@@ -173,10 +173,18 @@ impl RecvQueue {
         self.queue_own(index)
     }
 
-    /// The device has let go of all receives: they are to be posted anew, to another queue pair.
-    pub(super) fn rewind(&mut self) {
+    /// The device has let go of all receives: they are to be posted anew, to another queue pair, those that were flushed
+    /// with the last one as well.
+    pub(super) fn rewind(&mut self) -> Result<()> {
+        self.finished = 0;
         self.posted = 0;
         self.number = 0;
+        if self.pool.is_some() {
+            self.slots.clear();
+            return self.provide();
+        }
+        self.slots.iter_mut().for_each(|slot| slot.status = 0);
+        Ok(())
     }
 
     /// Ends every unfinished receive: those of the caller complete with `status`, the library's own just go.

@@ -1,0 +1,152 @@
+//! Several addresses of one peer on the model: what of an attempt that failed stays for the next.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{
+    AcceptConfig, Channel, ChannelConfig, ConnectConfig, Engine, EngineConfig, Event, ListenConfig, Object,
+    PROVIDER_AUTO, PROVIDER_IWARP, PROVIDER_VERBS, QpConfig, Target, deregister, kind, object,
+};
+use crate::memory::Access;
+use crate::verbs::sys::{DeviceConfig, Fabric, Removal};
+use crate::work::{Opcode, Payload, RecvWr, SendWr, SgeList, flags};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn addr(text: &str) -> socket2::SockAddr {
+    text.parse::<SocketAddr>().unwrap().into()
+}
+
+fn channel(engine: &Arc<Engine>) -> Arc<Channel> {
+    let config = ChannelConfig { manual: true, spin_us: Some(0), ..ChannelConfig::default() };
+    Channel::create(engine, config).unwrap()
+}
+
+/// Runs channels until one event of this kind has come.
+fn wait(channels: &[&Arc<Channel>], wanted: u32) -> Event {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        assert!(Instant::now() < end, "no event {wanted}");
+        for channel in channels {
+            channel.run(Some(Duration::from_millis(1))).unwrap();
+            let mut found = None;
+            channel.next(1, &mut |event| found = Some(event.clone())).unwrap();
+            match found {
+                Some(event) if event.kind == wanted => return event,
+                Some(event) => assert!(event.kind != kind::RECV, "a receive is over: {}", event.status),
+                None => {}
+            }
+        }
+    }
+}
+
+/// The device of the first attempt goes, or its peer refuses, while receives are posted to it.
+fn receives_survive(goes: bool, managed: bool) {
+    let fabric = Fabric::enter();
+    let first = fabric.add_device(DeviceConfig::ib("10.77.1.1"));
+    for addr in ["10.77.1.2", "10.77.0.1", "10.77.0.2"] {
+        fabric.add_device(DeviceConfig::ib(addr));
+    }
+    let engine = Engine::create(EngineConfig::default()).unwrap();
+    let (client, server) = (channel(&engine), channel(&engine));
+    let qp = QpConfig { provider: PROVIDER_VERBS, ..QpConfig::default() };
+    let listen = |text: &str| {
+        server.listen(&addr(text), ListenConfig { qp: qp.clone(), ..ListenConfig::default() }).unwrap()
+    };
+    let mut listeners = vec![listen("10.77.0.2:7")];
+    if goes {
+        listeners.push(listen("10.77.1.2:7"));
+    }
+    let mut memory = [0; 64];
+    // SAFETY: the region is deregistered before the memory goes.
+    let region = unsafe { engine.register(memory.as_mut_ptr(), 64, Access::LOCAL) }.unwrap();
+    let sges = |at: usize| {
+        let mut sges = SgeList::new();
+        sges.push(region.sge(region.base().wrapping_add(at), 8).unwrap());
+        sges
+    };
+    let target = Target::Addresses(vec![addr("10.77.1.2:7"), addr("10.77.0.2:7")]);
+    let mut config = ConnectConfig { qp, ..ConnectConfig::default() };
+    if managed {
+        (config.qp.recv_size, config.qp.recv_count) = (8, 1);
+    }
+    let conn = client.connect(target, config).unwrap();
+    let posted = conn.post_recv(1, &mut |_| Ok(RecvWr { sges: sges(0), user: 42 }));
+    assert_eq!(posted.is_err(), managed);
+    let mut request = wait(&[&client, &server], kind::CONNECT_REQUEST);
+    if goes {
+        fabric.remove_device(first, Removal::Surprise);
+        // Its completions may be seen before rdma_cm tells.
+        request = wait(&[&client, &server], kind::CONNECT_REQUEST);
+    }
+    let Some(Object::Conn(peer)) = object(request.conn) else { panic!("no connection") };
+    peer.accept(AcceptConfig::default()).unwrap();
+    wait(&[&client, &server], kind::ESTABLISHED);
+    wait(&[&server], kind::ESTABLISHED);
+    let mut wr = Some(SendWr {
+        opcode: Opcode::Send,
+        flags: flags::SIGNALED,
+        payload: Payload::Sges(sges(8)),
+        remote_addr: 0,
+        remote_key: 0,
+        imm: 0,
+        invalidate_key: 0,
+        user: 1,
+    });
+    peer.post(1, &mut |_| Ok(wr.take().unwrap())).unwrap();
+    let end = Instant::now() + PATIENCE;
+    let mut got = None;
+    while got.is_none() {
+        assert!(Instant::now() < end);
+        client.run(Some(Duration::from_millis(1))).unwrap();
+        client.next(1, &mut |event| got = Some(event.clone())).unwrap();
+    }
+    let got = got.unwrap();
+    let user = if managed { 0 } else { 42 };
+    assert_eq!((got.kind, got.user, got.status, got.length), (kind::RECV, user, 0, 8));
+    drop((conn, peer, listeners));
+    client.destroy().unwrap();
+    server.destroy().unwrap();
+    deregister(&region).unwrap();
+    engine.destroy().unwrap();
+    drop((client, server, region));
+    fabric.assert_clean();
+}
+
+#[test]
+fn receives_stay_when_the_device_goes() {
+    receives_survive(true, false);
+    receives_survive(true, true);
+}
+
+#[test]
+fn receives_stay_when_nobody_listens() {
+    receives_survive(false, false);
+    receives_survive(false, true);
+}
+
+/// With `auto` TCP is tried where no device serves the address, and where nothing listens for RDMA.
+#[test]
+fn auto_falls_back_to_tcp() {
+    let fabric = Fabric::enter();
+    fabric.add_device(DeviceConfig::ib("10.77.0.1"));
+    let engine = Engine::create(EngineConfig::default()).unwrap();
+    let (client, server) = (channel(&engine), channel(&engine));
+    let qp = QpConfig { provider: PROVIDER_AUTO, ..QpConfig::default() };
+    let config = ListenConfig { qp: qp.clone(), ..ListenConfig::default() };
+    let listener = server.listen(&addr("127.0.0.1:0"), config).unwrap();
+    let target = Target::Addresses(vec![listener.info().local]);
+    let conn = client.connect(target, ConnectConfig { qp, ..ConnectConfig::default() }).unwrap();
+    let request = wait(&[&client, &server], kind::CONNECT_REQUEST);
+    let Some(Object::Conn(peer)) = object(request.conn) else { panic!("no connection") };
+    peer.accept(AcceptConfig::default()).unwrap();
+    wait(&[&client, &server], kind::ESTABLISHED);
+    assert_eq!(conn.info().provider, PROVIDER_IWARP);
+    drop((conn, peer, listener));
+    client.destroy().unwrap();
+    server.destroy().unwrap();
+    engine.destroy().unwrap();
+    drop((client, server));
+    fabric.assert_clean();
+}
