@@ -26,7 +26,7 @@ SHARED := $(NAME).so.$(VERSION)
 MAN3 := $(wildcard man/*.3)
 MAN7 := $(wildcard man/*.7)
 
-.PHONY: all demo check check-quick check-kernel install uninstall header clean setup setup-kernel FORCE
+.PHONY: all demo check check-quick check-kernel install uninstall header clean setup setup-check setup-kernel FORCE
 
 all: build/$(SHARED) build/$(SONAME) build/$(NAME).so build/$(NAME).a
 
@@ -87,11 +87,14 @@ setup:
 demo: setup
 	@scripts/demo.sh
 
+setup-check:
+	@scripts/setup.sh check
+
 # The virtual machine's parts: Debian's kernel, siw, virtme-ng.
 setup-kernel: setup
 	@testbed/setup.sh
 
-check: setup-kernel
+check: setup-check setup-kernel
 	@scripts/check.sh full
 
 # Of the checks, those that want a kernel with RDMA.

@@ -35,6 +35,12 @@ quick() {
     item "cargo test" timeout $LONG_LIMIT "$CARGO" test --locked
 }
 
+# rdma-sys makes its bindings with whichever libclang there is; those of the default are used everywhere else.
+newer_libclang() {
+    LIBCLANG_PATH=/usr/lib/llvm-19/lib CARGO_TARGET_DIR=$TARGET/libclang-19 \
+        timeout $LONG_LIMIT "$CARGO" check --locked --lib
+}
+
 # ---- the product as it is installed ----
 
 install_product() {
@@ -327,6 +333,7 @@ asan() {
 bed() {
     local counts=build/testbed/out/total bed_passed=0 bed_failed=1
     rm -f "$counts"
+    item "the test bed's peers build" testbed/peers/build.sh "$BIN"
     echo "     in the virtual machine:"
     BED_BIN=$BIN BED_ROOT=$ROOT testbed/check.sh 2>&1 | sed -u '/./s/^/     /'
     [[ ! -s $counts ]] || read -r bed_passed bed_failed <"$counts"
@@ -369,6 +376,7 @@ full() {
     tree_state >"$WORK/tree.before" 2>/dev/null || git=
 
     quick
+    item "bindings by libclang 19" newer_libclang
     item "make" timeout $LONG_LIMIT make --no-print-directory all
     item "make install" install_product
     item "make install and uninstall with DESTDIR" install_and_uninstall

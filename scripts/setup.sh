@@ -22,4 +22,8 @@ need /usr/include/rdma/rdma_cma.h librdmacm-dev
 need /usr/include/infiniband/verbs.h libibverbs-dev
 # rdma-sys makes its bindings with libclang, of whichever version.
 compgen -G '/usr/lib/llvm-*/lib/libclang.so' >/dev/null || need /nonexistent libclang-dev
+# `setup.sh check`: what `make check` wants beyond that.
+if [[ ${1:-} == check ]]; then
+    need /usr/lib/llvm-19/lib/libclang.so libclang-19-dev
+fi
 install_missing

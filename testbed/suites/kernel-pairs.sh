@@ -4,8 +4,8 @@
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
 # shellcheck source=testbed/lib.sh
 . testbed/lib.sh
-# shellcheck source=testbed/suites/pairs.sh
-. testbed/suites/pairs.sh
+# shellcheck source=testbed/pairs.sh
+. testbed/pairs.sh
 
 PORT=7471
 CM=$BED_BIN/cm_peer
