@@ -11,6 +11,7 @@ use socket2::SockAddr;
 use super::alarm::Alarm;
 use super::channel::{Channel, Command, Commands};
 use super::conn::Conn;
+use super::driver_verbs::Warmth;
 use super::event::Event;
 use super::listener::{Listener, Slot};
 use super::log::Level;
@@ -81,7 +82,8 @@ pub(super) struct Driver {
     /// What the channel has of rdma_cm and verbs, from their first use on.
     pub(super) hub: Option<Hub>,
     pub(super) completions: Vec<Wc>,
-    spin: Spin,
+    pub(super) warmth: Warmth,
+    pub(super) spin: Spin,
     alarm: Option<Alarm>,
     /// What the alarm is set to.
     alarmed: Option<Instant>,
@@ -107,6 +109,7 @@ impl Driver {
             batch: Vec::new(),
             hub: None,
             completions: Vec::new(),
+            warmth: Warmth::default(),
             spin: Spin::new(spin),
             alarm,
             alarmed: None,
@@ -143,6 +146,9 @@ impl Driver {
     /// One run of a manual channel.
     pub(super) fn run(&mut self, channel: &Arc<Channel>, timeout: Option<Duration>) -> Result<usize> {
         channel.parking().awake();
+        if timeout != Some(Duration::ZERO) {
+            self.cool(channel);
+        }
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         let delivered = self.turn(channel, deadline);
         self.rest(channel);
@@ -155,6 +161,9 @@ impl Driver {
         if let Some(alarm) = self.alarm.as_ref().filter(|_| next != self.alarmed) {
             alarm.set(next.map(|at| at.saturating_duration_since(Instant::now())));
             self.alarmed = next;
+        }
+        if self.stays_warm(channel) {
+            return;
         }
         if self.arm() || !channel.parking().prepare_sleep() || self.has_work(channel) {
             channel.waker().wake();
@@ -377,6 +386,7 @@ impl Driver {
         let events = std::mem::take(&mut self.events);
         for ready in events.iter() {
             match ready.token {
+                TOKEN_WAKER if self.warmth.readable => {}
                 TOKEN_WAKER => channel.waker().drain(),
                 TOKEN_ALARM => {
                     self.alarm.iter().for_each(|alarm| alarm.set(None));

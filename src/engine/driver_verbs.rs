@@ -12,7 +12,45 @@ use super::perform::Happening;
 use super::{Object, object};
 use crate::verbs::{self, AsyncEvent, CmEvent, CmKind, Hub, Watch};
 
+/// A manual channel that has had completions a moment ago. Its caller may well run it again at once, and having the device
+/// tell of the next completion would cost more than the completion: so its descriptor simply stays readable for as long as a
+/// thread would spin, and only then are the queues armed.
+#[derive(Default)]
+pub(super) struct Warmth {
+    /// The descriptor is readable for this.
+    pub(super) readable: bool,
+    until: Option<Instant>,
+    active: bool,
+}
+
 impl Driver {
+    /// Whether the descriptor is to stay readable after this run.
+    pub(super) fn stays_warm(&mut self, channel: &Channel) -> bool {
+        if self.hub.is_none() {
+            return false;
+        }
+        let now = Instant::now();
+        if std::mem::take(&mut self.warmth.active) {
+            self.warmth.until = now.checked_add(self.spin.most());
+        }
+        if self.warmth.until.is_none_or(|until| until <= now) {
+            self.cool(channel);
+            return false;
+        }
+        if !std::mem::replace(&mut self.warmth.readable, true) {
+            channel.waker().wake();
+        }
+        true
+    }
+
+    /// Its descriptor tells the truth again.
+    pub(super) fn cool(&mut self, channel: &Channel) {
+        self.warmth.until = None;
+        if std::mem::take(&mut self.warmth.readable) {
+            channel.waker().drain();
+        }
+    }
+
     /// Notices that the channel uses rdma_cm.
     pub(super) fn open_hub(&mut self, channel: &Channel) {
         if self.hub.is_some() {
@@ -53,6 +91,7 @@ impl Driver {
                 break;
             }
             any = true;
+            self.warmth.active = true;
             let now = Instant::now();
             let stream = verbs::Endpoint::stream_of;
             for run in completions.chunk_by(|one, next| stream(one.id) == stream(next.id)) {

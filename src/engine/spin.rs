@@ -25,6 +25,11 @@ impl Spin {
         if self.misses < PATIENCE || self.misses % PROBE == 0 { self.budget } else { Duration::ZERO }
     }
 
+    /// Longest time to spin.
+    pub(super) fn most(&self) -> Duration {
+        self.budget
+    }
+
     /// Something came while spinning.
     pub(super) fn hit(&mut self) {
         self.misses = 0;

@@ -136,21 +136,15 @@ impl Device {
     /// What an administrator wants to know of a registration that failed.
     fn explain(&self, error: Error, length: usize) -> Error {
         let what = format!("register {} with {}: {}", octets(length as u64), self.limits.name, error.text);
-        let text = match error.errno {
-            libc::ENOMEM | libc::EAGAIN => {
-                let pinned = octets(pinned_memory());
-                let limit = memlock_limit().map_or_else(|| "none".to_owned(), octets);
-                format!("{what}; locked-memory limit {limit}, pinned {pinned}")
-            }
-            _ => what,
-        };
-        let remedy = match error.errno {
-            libc::ENOMEM | libc::EAGAIN => {
-                "LimitMEMLOCK=infinity in the unit, or `ulimit -l unlimited`".into()
-            }
-            _ => error.remedy.clone(),
-        };
-        Error { text: text.into(), remedy, ..error }
+        // The kernel says EPERM where the limit is 0.
+        if ![libc::ENOMEM, libc::EAGAIN, libc::EPERM].contains(&error.errno) {
+            return Error { text: what.into(), ..error };
+        }
+        let pinned = octets(pinned_memory());
+        let limit = memlock_limit().map_or_else(|| "none".to_owned(), octets);
+        let text = format!("{what}; locked-memory limit {limit}, pinned {pinned}");
+        Error::new(libc::ENOMEM, Reason::Resources, text)
+            .with_remedy("LimitMEMLOCK=infinity in the unit, or `ulimit -l unlimited`")
     }
 
     /// The device has been removed: what is registered with it ends, so that its driver can go.
