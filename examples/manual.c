@@ -1,6 +1,6 @@
 /* No thread of the library's at all: one loop of the caller's drives a server and a client, which exchange a message.
  *
- *   manual
+ *   manual [ADDRESS]      an IPv4 address of this machine; 127.0.0.1 without
  */
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -59,7 +59,7 @@ static int drive(rcg_channel *ch, int timeout_ms, void (*handle)(const rcg_event
     return n;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     struct sockaddr_in addr = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
     rcg_listener_info info = { RCG_LISTENER_INFO_INIT };
@@ -69,6 +69,7 @@ int main(void)
     rcg_listener *lst;
     rcg_conn *conn;
 
+    if (argc > 1 && inet_pton(AF_INET, argv[1], &addr.sin_addr) != 1) return 2;
     if (rcg_engine_create(NULL, &eng) || rcg_channel_create(eng, &by_hand, &server) ||
         rcg_channel_create(eng, &by_hand, &client) ||
         rcg_listen(server, (struct sockaddr *)&addr, sizeof addr,
