@@ -89,27 +89,25 @@ impl Endpoint {
     }
 
     fn make_qp(&mut self, hub: &mut Hub) -> Result<()> {
-        let want = self.wanted()?;
+        let (want, passive) = (self.wanted()?, self.passive());
         let device = self.device.clone().ok_or_else(misplaced)?;
         let id = self.id.as_mut().ok_or_else(misplaced)?;
         let lease = hub.reserve(id, want.send_wr + want.recv_wr)?;
         let pd = device.pd();
-        let made = pd.and_then(|pd| {
-            let mut last = None;
-            for inline in INLINE_SIZES {
-                match id.create_qp(&pd, &lease.place().cq, QpCaps { inline, ..want }, self.handle) {
-                    Ok(caps) => return Ok(caps),
-                    Err(error) if error.errno == libc::EINVAL => last = Some(error),
-                    Err(error) => return Err(error),
-                }
+        let mut last = Err(misplaced());
+        for inline in INLINE_SIZES {
+            let wanted = QpCaps { inline, ..want };
+            last = pd.clone().and_then(|pd| id.create_qp(&pd, &lease.place().cq, wanted, self.handle));
+            if !last.as_ref().is_err_and(|error| error.errno == libc::EINVAL) {
+                break;
             }
-            Err(last.unwrap_or_else(misplaced))
-        });
-        let caps = match made {
+        }
+        let caps = match last {
             Ok(caps) => caps,
             Err(error) => {
                 hub.release(&lease);
-                return Err(explain(error, want, &device.limits().name));
+                let left = passive && error.errno == libc::EINVAL && id.is_given_up();
+                return Err(if left { peer_left() } else { explain(error, want, &device.limits().name) });
             }
         };
         self.lease = Some(lease);
@@ -191,6 +189,12 @@ impl Endpoint {
         let octets = compose(private_data, Carrier::Reject, self.is_iwarp(), self.tags(), reason)?;
         self.id.as_ref().map_or(Ok(()), |id| id.reject(&octets))
     }
+}
+
+/// rdma_cm does not tell that a peer has left before it was answered: it shows when the answer is prepared.
+fn peer_left() -> Error {
+    Error::new(libc::ECONNRESET, Reason::PeerClosed, "the peer left before it was answered")
+        .at(Stage::Handshake)
 }
 
 /// What an administrator wants to know of a queue pair that could not be made.

@@ -256,6 +256,11 @@ impl CmId {
         Some(DeviceHandle::new(self.fabric.number, device))
     }
 
+    /// As `sys`'s: here a queue pair can be made for a peer that has left.
+    pub(crate) fn is_given_up(&self) -> bool {
+        false
+    }
+
     /// The port of the device.
     pub(crate) fn port(&self) -> u8 {
         self.fabric.lock().id(self.key).device.map_or(0, |_| 1)

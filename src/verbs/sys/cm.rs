@@ -379,6 +379,17 @@ impl CmId {
         Ok(QpCaps::from_raw(&attr.cap))
     }
 
+    /// Whether the kernel's connection manager has given up an id that has not been answered yet: it has no attributes for
+    /// a queue pair then.
+    pub(crate) fn is_given_up(&self) -> bool {
+        // SAFETY: all zeros is a valid value of this C struct.
+        let mut attr: rdma_sys::ibv_qp_attr = unsafe { zeroed() };
+        attr.qp_state = rdma_sys::ibv_qp_state::IBV_QPS_INIT;
+        let mut mask = 0;
+        // SAFETY: the id is alive; `attr` and `mask` take the answer.
+        unsafe { rdma_sys::rdma_init_qp_attr(self.raw.as_ptr(), &raw mut attr, &raw mut mask) != 0 }
+    }
+
     /// `rdma_destroy_qp`, if there is one: nothing touches its buffers any more.
     pub(crate) fn destroy_qp(&mut self) {
         // Dropped at the end: a queue pair is gone before its protection domain and its completion queue.
