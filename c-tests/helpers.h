@@ -143,18 +143,20 @@ enum {
     CAN_MPA = 1 << 4,           /* MPA's revisions, CRC, frames and Terminates are the library's: they can be chosen and seen */
     CAN_TCP_PEER = 1 << 5,      /* a TCP socket that says nothing is a peer that says nothing */
     CAN_WAIT = 1 << 6,          /* a message without a receive waits, and so does its sender */
-    CAN_STOP = 1 << 7,          /* a process that has stopped serves nothing, as no device does it in its place */
-    CAN_EXACT_RAW = 1 << 8,     /* raw private data come without the zeros behind them of InfiniBand's messages */
-    CAN_GUARD_KEYS = 1 << 9,    /* a key is one connection's or the engine's, and can't be guessed; a device's is good for
+    CAN_HEAR_LEAVER = 1 << 7,   /* who asked for a connection and left is heard of before it is answered: rdma_cm tells
+                                   nothing before the answer */
+    CAN_STOP = 1 << 8,          /* a process that has stopped serves nothing, as no device does it in its place */
+    CAN_EXACT_RAW = 1 << 9,     /* raw private data come without the zeros behind them of InfiniBand's messages */
+    CAN_GUARD_KEYS = 1 << 10,   /* a key is one connection's or the engine's, and can't be guessed; a device's is good for
                                    its protection domain, and a small number */
-    CAN_TELL_VICTIM = 1 << 10,  /* who refuses access to its memory is told so, and not only the other side */
-    CAN_NAME_REFUSAL = 1 << 11, /* an operation that was refused access completes with that, and not as flushed */
+    CAN_TELL_VICTIM = 1 << 11,  /* who refuses access to its memory is told so, and not only that the connection ended */
+    CAN_TELL_REFUSED = 1 << 12, /* and who was refused access: its Read completes with -EACCES, and the end has a reason */
 };
 
 static const unsigned abilities[] __attribute__((unused)) = {
     [ON_TCP] = ~0u & ~CAN_REFUSE_INVALIDATE,
     /* RoCE in software. What a Send can invalidate there is a memory window, which the library does not make yet. */
-    [ON_RXE] = CAN_IMM | CAN_WAIT | CAN_NAME_REFUSAL,
+    [ON_RXE] = CAN_IMM | CAN_WAIT | CAN_TELL_REFUSED,
     /* iWARP in the kernel: no immediate data, no Send with invalidate from programs, and a message without a receive
      * ends the connection. */
     [ON_SIW] = CAN_REFUSE_INVALIDATE | CAN_TCP_PEER | CAN_EXACT_RAW,

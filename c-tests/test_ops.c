@@ -339,8 +339,10 @@ static void test_from(struct end *a, struct end *b, bool thorough)
     test_batch(a, b);
     test_unsignalled(a, b);
     STEP("nothing of no octets");
+    bool early = !can(CAN_WAIT); /* for the receive */
+    if (!b->managed && early) ASSERT_OK(rcg_post_recv(b->side.conn, &(rcg_recv){ .user = b }, 1));
     post_one(a, (rcg_op)RCG_OP_SEND(NULL, 0, NULL));
-    if (!b->managed) ASSERT_OK(rcg_post_recv(b->side.conn, &(rcg_recv){ .user = b }, 1));
+    if (!b->managed && !early) ASSERT_OK(rcg_post_recv(b->side.conn, &(rcg_recv){ .user = b }, 1));
     rcg_event ev = take(&b->side.in, RCG_EVENT_RECV, b->side.conn, WAIT_MS);
     ASSERT_EQ(ev.status, 0);
     ASSERT_EQ(ev.length, 0);
@@ -381,8 +383,7 @@ static void connect_ends(struct end *c, struct end *s, const struct variant *v, 
         ASSERT_EQ(info.provider, provider_here());
         if (where() != ON_TCP) {
             ASSERT(strncmp(info.device, getenv("RCG_TEST_DEVICE"), 3) == 0);
-            ASSERT_EQ(info.ird, 16);
-            ASSERT_EQ(info.ord, 16);
+            ASSERT(info.ird >= 16 && info.ord >= 16); /* siw may grant more than was asked for */
         }
         ASSERT_EQ(!!info.crc, v->crc == RCG_CRC_ON); /* AUTO offers none on loopback */
         ASSERT(info.local.ss_family == bound.ss.ss_family && info.peer.ss_family == bound.ss.ss_family);

@@ -316,6 +316,15 @@ static void test_receives(void)
     ASSERT_EQ(r.sum.sendmsg, 0);
 }
 
+/* A region that was there before the device was in use is registered with it by the first operation that needs it. */
+static void use_once(enum shape shape)
+{
+    STEP("first use of the region");
+    ASSERT_OK(rcg_post(t.c.conn, ops, prepare(shape, &t)));
+    rcg_event ev = take(&t.c.in, RCG_EVENT_COMPLETION, t.c.conn, WAIT_MS);
+    ASSERT_EQ(ev.status, 0);
+}
+
 int main(void)
 {
     struct address to;
@@ -350,6 +359,7 @@ int main(void)
         rcg_connect_attr connect = { RCG_CONNECT_ATTR_INIT, .crc = (uint32_t)crc };
         link_up(&t.c, &t.s, &to, &connect, NULL);
         ASSERT_OK(rcg_mr_key(to_mr, t.s.conn, &t.key));
+        if (where() != ON_TCP) use_once(ONE_WRITE), use_once(ONE_READ);
         for (int shape = 0; shape < (light() ? ONE_LARGE : SHAPES); shape++) {
             test_from_callback((enum shape)shape);
             test_from_thread((enum shape)shape, shape < ONE_LARGE);
