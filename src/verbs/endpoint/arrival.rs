@@ -161,8 +161,12 @@ impl Endpoint {
 
     fn rejected(&mut self, status: i32, param: &ConnParam) -> Event {
         let (private, tag) = separate(&param.private_data);
-        let by_application =
-            if self.is_iwarp() { status != -libc::ECONNREFUSED } else { status == IB_REJ_CONSUMER };
+        let by_application = if self.is_iwarp() {
+            // Some drivers have one status for both; only an application has something to say.
+            status != -libc::ECONNREFUSED || !param.private_data.is_empty()
+        } else {
+            status == IB_REJ_CONSUMER
+        };
         if !by_application {
             return Event::Failed(refused(status));
         }
