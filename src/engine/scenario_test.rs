@@ -41,6 +41,10 @@ pub(super) struct Stage {
     pub(super) timeout_ms: u32,
     /// Listens on the client's channel for connections on the server's.
     pub(super) spread: bool,
+    /// The server says no.
+    pub(super) rejects: bool,
+    /// One side leaves by itself: at which turn, which side, and whether gracefully.
+    pub(super) leaves: Option<(usize, usize, bool)>,
     /// Called between turns.
     pub(super) tick: Box<dyn Fn()>,
 }
@@ -185,7 +189,13 @@ impl Run<'_> {
     /// Until nothing is open.
     fn go_on(&mut self) {
         let end = Instant::now() + PATIENCE;
-        while !self.is_over() {
+        for turn in 1.. {
+            if self.is_over() {
+                break;
+            }
+            if let Some((_, side, gracefully)) = self.stage.leaves.filter(|(at, ..)| *at == turn) {
+                self.sides[side].leave(gracefully);
+            }
             let states: Vec<_> = self.sides.iter().map(|side| side.story.kinds.clone()).collect();
             assert!(Instant::now() < end, "no end within {PATIENCE:?}: {states:?}");
             (self.stage.tick)();
@@ -252,6 +262,10 @@ impl Run<'_> {
             (_, kind::RECV) if lent => {
                 assert_eq!((event.status, event.length), (0, LENGTH));
                 conn.release(event.buffer).unwrap();
+            }
+            (SERVER, kind::CONNECT_REQUEST) if self.stage.rejects => {
+                // The peer may have gone.
+                let _ = conn.reject(4, b"no");
             }
             (SERVER, kind::CONNECT_REQUEST) => {
                 let config = AcceptConfig { private_data: b"welcome".to_vec(), ..AcceptConfig::default() };

@@ -32,6 +32,8 @@ struct Variant {
     shared: bool,
     /// The listener belongs to another channel than the connections it accepts.
     spread: bool,
+    rejects: bool,
+    leaves: Option<(usize, usize, bool)>,
     /// Work requests run between turns, not when they are posted.
     deferred: bool,
     clean_cq: bool,
@@ -42,6 +44,8 @@ const IB: Variant = Variant {
     iwarp: false,
     shared: false,
     spread: false,
+    rejects: false,
+    leaves: None,
     deferred: false,
     clean_cq: false,
     flush_on_removal: true,
@@ -77,6 +81,8 @@ impl Variant {
             provider: PROVIDER_VERBS,
             timeout_ms,
             spread: self.spread,
+            rejects: self.rejects,
+            leaves: self.leaves,
             tick: Box::new(move || {
                 tick.tick();
                 if self.deferred {
@@ -126,6 +132,8 @@ fn goes_well() {
         provider: PROVIDER_IWARP,
         timeout_ms: 1000,
         spread: true,
+        rejects: false,
+        leaves: None,
         tick: Box::new(|| {}),
     };
     assert!(play(&stage).complete, "over TCP");
@@ -148,6 +156,41 @@ fn every_call_fails_in_turn() {
     }
     sweep(&cases, |(variant, position, errno)| {
         variant.play(|fabric, _| fabric.fail_at(*position, *errno));
+    });
+}
+
+#[test]
+fn a_reject_is_told_or_something_has_failed() {
+    let mut cases = Vec::new();
+    for variant in [IB, IWARP].map(|variant| Variant { rejects: true, ..variant }) {
+        let (outcome, fabric) = variant.play_within(PATIENT_MS, |_, _| {});
+        let texts = outcome.stories[0].texts.join("");
+        assert!(texts.contains("not authorised"), "{texts}");
+        cases.extend((1..=fabric.calls().len()).map(|position| (variant, position, true)));
+        cases.extend((1..=fabric.events().len()).map(|position| (variant, position, false)));
+    }
+    sweep(&cases, |(variant, position, call)| {
+        variant.play(|fabric, _| match call {
+            true => fabric.fail_at(*position, libc::ENOMEM),
+            false => fabric.delay_event(*position, Delay::Never),
+        });
+    });
+}
+
+#[test]
+fn somebody_leaves_at_every_turn() {
+    let mut cases = Vec::new();
+    for variant in VARIANTS {
+        for side in [0, 1] {
+            for gracefully in [false, true] {
+                cases.extend(
+                    (1..=24).map(|turn| Variant { leaves: Some((turn, side, gracefully)), ..variant }),
+                );
+            }
+        }
+    }
+    sweep(&cases, |variant| {
+        variant.play(|_, _| {});
     });
 }
 
