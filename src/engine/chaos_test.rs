@@ -202,9 +202,8 @@ impl Chaos {
                 }
             }
             6..12 => {
-                if conn.post_recv(1, &mut |_| Ok(RecvWr { sges: sges()?, user })).is_ok() {
-                    story.posted.push(user);
-                }
+                let posted = conn.post_recv(1, &mut |_| Ok(RecvWr { sges: sges()?, user }));
+                story.posted.extend(posted.is_ok().then_some(user));
             }
             12 if self.random.chance(12) => conn.disconnect().unwrap(),
             13 if self.random.chance(30) => conn.close().unwrap(),
