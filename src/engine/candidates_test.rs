@@ -150,3 +150,48 @@ fn auto_falls_back_to_tcp() {
     drop((client, server));
     fabric.assert_clean();
 }
+
+/// A listener whose device goes listens again when that comes back.
+#[test]
+fn a_listener_comes_back_with_its_device() {
+    let fabric = Fabric::enter();
+    fabric.add_device(DeviceConfig::ib("10.77.0.1"));
+    let device = fabric.add_device(DeviceConfig::ib("10.77.0.2"));
+    let engine = Engine::create(EngineConfig::default()).unwrap();
+    let (client, server) = (channel(&engine), channel(&engine));
+    let qp = QpConfig { provider: PROVIDER_VERBS, ..QpConfig::default() };
+    let config = ListenConfig { qp: qp.clone(), ..ListenConfig::default() };
+    let listener = server.listen(&addr("10.77.0.2:7"), config).unwrap();
+    fabric.remove_device(device, Removal::Orderly);
+    server.run(Some(Duration::from_millis(1))).unwrap();
+    let connect = || {
+        let target = Target::Addresses(vec![addr("10.77.0.2:7")]);
+        client.connect(target, ConnectConfig { qp: qp.clone(), ..ConnectConfig::default() }).unwrap()
+    };
+    drop(connect());
+    wait(&[&client], kind::CONNECT_FAILED);
+    wait(&[&client], kind::CLOSED);
+    fabric.add_device(DeviceConfig::ib("10.77.0.2"));
+    let end = Instant::now() + PATIENCE;
+    // It looks once a second.
+    loop {
+        drop(connect());
+        let mut events = Vec::new();
+        while !events.contains(&kind::CLOSED) && !events.contains(&kind::CONNECT_REQUEST) {
+            assert!(Instant::now() < end, "still nobody listens");
+            for channel in [&client, &server] {
+                channel.run(Some(Duration::from_millis(5))).unwrap();
+                channel.next(8, &mut |event| events.push(event.kind)).unwrap();
+            }
+        }
+        if events.contains(&kind::CONNECT_REQUEST) {
+            break;
+        }
+    }
+    drop(listener);
+    client.destroy().unwrap();
+    server.destroy().unwrap();
+    engine.destroy().unwrap();
+    drop((client, server));
+    fabric.assert_clean();
+}
