@@ -1,16 +1,17 @@
 //! Several connections at once, over several devices and channels, whose applications do anything at any time while calls
 //! fail, events come late, devices go and come back: whatever happens, each connection keeps its promises.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use socket2::SockAddr;
 
 use super::story_test::Story;
-use super::traffic_test::{Random, seeds};
+use super::traffic_test::Random;
+use super::verbs_test::sweep;
 use super::{
     AcceptConfig, Channel, ChannelConfig, Conn, ConnectConfig, Engine, EngineConfig, Event, ListenConfig,
     Listener, Object, PROVIDER_AUTO, PROVIDER_VERBS, QpConfig, Target, deregister, kind, object,
@@ -43,6 +44,9 @@ struct Chaos {
     devices: [Option<u64>; 4],
     random: Random,
     iwarp: bool,
+    /// Devices with little of everything.
+    small: bool,
+    deferred: bool,
     provider: u32,
     next_user: usize,
     left: usize,
@@ -66,6 +70,8 @@ impl Chaos {
         let region = unsafe { engine.register(memory.as_mut_ptr(), MEMORY, rights) }.unwrap();
         let mut random = Random::new(seed);
         let (iwarp, auto) = (random.chance(3), random.chance(4));
+        let (small, deferred) = (random.chance(3), random.chance(3));
+        fabric.defer_work(deferred);
         let mut chaos = Self {
             fabric,
             engine,
@@ -77,6 +83,8 @@ impl Chaos {
             devices: [None; 4],
             random,
             iwarp,
+            small,
+            deferred,
             provider: if auto { PROVIDER_AUTO } else { PROVIDER_VERBS },
             next_user: 1,
             left: CONNECTS,
@@ -92,6 +100,11 @@ impl Chaos {
         let mut config = make(DEVICES[index]);
         config.clean_cq = self.random.chance(2);
         config.flush_on_removal = self.random.chance(2);
+        if self.small {
+            config.max_inline = 0;
+            (config.limits.max_sge, config.limits.max_read_sge) = (2, 1);
+            (config.limits.max_wr, config.limits.max_cqe, config.limits.max_message) = (34, 40, 50);
+        }
         self.devices[index] = Some(self.fabric.add_device(config));
     }
 
@@ -220,6 +233,9 @@ impl Chaos {
 
     fn turn(&mut self, wait: Duration) {
         self.fabric.tick();
+        if self.deferred && self.random.chance(2) {
+            self.fabric.step();
+        }
         for index in 0..self.channels.len() {
             let channel = Arc::clone(&self.channels[index]);
             channel.run(Some(wait)).unwrap();
@@ -306,12 +322,14 @@ fn play(seed: u64) -> ([usize; 8], usize) {
 
 #[test]
 fn promises_are_kept_whatever_happens() {
-    let count = std::env::var("RCG_CHAOS").ok().and_then(|count| count.parse().ok()).unwrap_or(40);
-    let (established, done) = (Cell::new(0), Cell::new(0));
-    seeds(count, |seed| {
-        let (tally, well) = play(seed);
-        established.set(established.get() + tally[kind::ESTABLISHED as usize]);
-        done.set(done.get() + well);
+    let count = std::env::var("RCG_CHAOS").ok().and_then(|count| count.parse().ok()).unwrap_or(150);
+    let (established, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let seeds: Vec<u64> = (1..=count).collect();
+    sweep(&seeds, |seed| {
+        let (tally, well) = play(*seed);
+        established.fetch_add(tally[kind::ESTABLISHED as usize], Ordering::Relaxed);
+        done.fetch_add(well, Ordering::Relaxed);
     });
-    assert!(established.get() > 2 * count as usize && done.get() > 2 * count as usize, "chaos, but not only");
+    let (established, done) = (established.into_inner(), done.into_inner());
+    assert!(established > 2 * seeds.len() && done > seeds.len(), "chaos, but not only: {established} {done}");
 }

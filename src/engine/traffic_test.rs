@@ -381,7 +381,7 @@ fn exchange(device: impl Fn(&str) -> DeviceConfig, seed: u64, depth: u32, deferr
 }
 
 /// Runs a body for a number of seeds and tells which one failed.
-pub(super) fn seeds(count: u64, body: impl Fn(u64)) {
+fn seeds(count: u64, body: impl Fn(u64)) {
     for seed in 1..=count {
         let note = Note(seed);
         body(seed);

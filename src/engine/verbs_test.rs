@@ -100,7 +100,7 @@ impl Variant {
 }
 
 /// Runs `body` for each case, and tells of all that failed.
-fn sweep<T: Sync + std::fmt::Debug>(cases: &[T], body: impl Fn(&T) + Sync) {
+pub(super) fn sweep<T: Sync + std::fmt::Debug>(cases: &[T], body: impl Fn(&T) + Sync) {
     let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..WORKERS {
@@ -202,7 +202,11 @@ fn every_function_fails_always() {
     let mut cases = Vec::new();
     for variant in VARIANTS {
         let names: BTreeSet<_> = extent(variant).2.into_iter().collect();
-        cases.extend(names.into_iter().flat_map(|name| [libc::ENOMEM, libc::EINVAL].map(|errno| (variant, name, errno))));
+        cases.extend(
+            names
+                .into_iter()
+                .flat_map(|name| [libc::ENOMEM, libc::EINVAL].map(|errno| (variant, name, errno))),
+        );
     }
     sweep(&cases, |(variant, name, errno)| {
         variant.play(|fabric, _| fabric.fail_named(Some((name, *errno))));
