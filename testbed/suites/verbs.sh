@@ -11,18 +11,19 @@ PORT=7471
 CM=$BED_BIN/cm_peer
 OURS=("$BED_BIN/rcg_peer" --provider verbs)
 
-# we_connect ADDRESS "SCENARIO..." [OPTION...]; we_listen likewise. The options are both ends'.
+# we_connect ADDRESS "SCENARIO..." [OPTION...]; we_listen likewise. The options are both ends', but those in MINE ours alone.
+MINE=()
 we_connect() {
     local address=$1 scenarios
     read -ra scenarios <<<"$2"
     shift 2
-    pair "$CM" -l "$@" "$address" $PORT "${scenarios[@]}" -- "${OURS[@]}" "$@" "$address" $PORT "${scenarios[@]}"
+    pair "$CM" -l "$@" "$address" $PORT "${scenarios[@]}" -- "${OURS[@]}" "${MINE[@]}" "$@" "$address" $PORT "${scenarios[@]}"
 }
 we_listen() {
     local address=$1 scenarios
     read -ra scenarios <<<"$2"
     shift 2
-    pair "${OURS[@]}" -l "$@" "$address" $PORT "${scenarios[@]}" -- "$CM" "$@" "$address" $PORT "${scenarios[@]}"
+    pair "${OURS[@]}" "${MINE[@]}" -l "$@" "$address" $PORT "${scenarios[@]}" -- "$CM" "$@" "$address" $PORT "${scenarios[@]}"
 }
 
 # The unmodified rping, which checks the data (-V).
@@ -53,7 +54,9 @@ for device in rxe siw; do
         item "$device, we $role: ird" "$run" "$DUM4" ird --ird 16 --ord 16
         item "$device, we $role: many" "$run" "$DUM4" many --count 20
         item "$device, we $role: bulk" "$run" "$DUM4" bulk --bulk 32
-        item "$device, we $role: buffers of the library's" "$run" "$DUM4" "send read" --lent
+        MINE=(--lent)
+        item "$device, we $role: buffers of the library's" "$run" "$DUM4" "send read"
+        MINE=()
         item "$device, we $role: IPv6" "$run" "$DUM6" "send write read reject"
     done
     item "$device: rping -s" rping_listens
