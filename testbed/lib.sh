@@ -91,11 +91,12 @@ bed_all() { ip -batch - || bed_die "$1"; }
 
 # The kernel's modules, lo, and dum0 with DUM4 and DUM6. All RDMA addresses of the bed are on dum0 or on the wire.
 bed_net() {
+    # Of this suite's own processes.
+    ulimit -l unlimited
     bed_has_link dum0 && return
     ip link set lo up
     modprobe -a ib_core iw_cm libcrc32c crc32_generic ib_uverbs rdma_ucm dummy veth || bed_die "no RDMA modules"
     [[ -c /dev/infiniband/rdma_cm ]] || await 10 test -c /dev/infiniband/rdma_cm || bed_die "no /dev/infiniband/rdma_cm"
-    ulimit -l unlimited
     bed_all "no dum0" <<DUM0
 link add dum0 type dummy
 link set dum0 up
