@@ -569,6 +569,35 @@ static void test_arena(void)
     ASSERT_RC(rcg_mr_deregister(b[0].mr), -EBADF); /* its regions went with it */
 }
 
+/* A child has none of the library's threads. */
+static void test_fork(void)
+{
+    rcg_engine *engine, *another;
+    rcg_error why = { RCG_ERROR_INIT };
+    int status;
+    STEP("fork");
+    ASSERT_OK(rcg_engine_create(NULL, &engine));
+    pid_t pid = fork();
+    ASSERT(pid >= 0);
+    if (pid == 0) {
+        ASSERT_RC(rcg_engine_create(NULL, &another), -EPERM);
+        ASSERT_RC(rcg_engine_destroy(engine), -EPERM);
+        ASSERT_OK(rcg_last_error(&why));
+        ASSERT(strstr(why.text, "forked") != NULL && why.remedy[0] != '\0');
+        _exit(0);
+    }
+    ASSERT(waitpid(pid, &status, 0) == pid);
+    ASSERT(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    ASSERT_OK(rcg_engine_destroy(engine));
+    if ((pid = fork()) == 0) { /* nothing lived */
+        ASSERT_OK(rcg_engine_create(NULL, &engine));
+        ASSERT_OK(rcg_engine_destroy(engine));
+        _exit(0);
+    }
+    ASSERT(waitpid(pid, &status, 0) == pid);
+    ASSERT(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
 int main(void)
 {
     watchdog(30);
@@ -599,5 +628,6 @@ int main(void)
     side_close(&client);
     ASSERT_RC(rcg_engine_destroy(engine), -EBADF);
     side_close(&server);
+    test_fork();
     return T_PASS;
 }

@@ -17,6 +17,8 @@ CC=${CC:-cc}
 CXX=${CXX:-c++}
 HEADER=$ROOT/include/rdmacm_gluster.h
 NODE=RDMACM_GLUSTER_0.1
+# C programs that run under the address sanitizer on devices.
+BED_ASAN="bed_say test_smoke test_ops test_memory test_flush"
 # Seconds: one C test; anything that compiles or runs many tests.
 TEST_LIMIT=120
 LONG_LIMIT=1800
@@ -331,11 +333,15 @@ asan() {
 
 # The suites print their own items as they go; the counts join ours.
 bed() {
-    local counts=build/testbed/out/total bed_passed=0 bed_failed=1
+    local counts=build/testbed/out/total bed_passed=0 bed_failed=1 name
     rm -f "$counts"
     item "the test bed's peers build" testbed/peers/build.sh "$BIN"
+    [[ -e $ASAN_BIN/librdmacm-gluster-asan.a ]] || item "asan: the library for C" asan_library
+    for name in $BED_ASAN; do
+        item "asan: c-tests/$name.c builds for the test bed" asan_build "$ASAN_BIN/$name" "c-tests/$name.c"
+    done
     echo "     in the virtual machine:"
-    BED_BIN=$BIN BED_ROOT=$ROOT testbed/check.sh 2>&1 | sed -u '/./s/^/     /'
+    BED_BIN=$BIN BED_ROOT=$ROOT BED_ASAN_BIN=$ASAN_BIN testbed/check.sh 2>&1 | sed -u '/./s/^/     /'
     [[ ! -s $counts ]] || read -r bed_passed bed_failed <"$counts"
     passed=$((passed + bed_passed))
     failed=$((failed + bed_failed))
@@ -347,7 +353,7 @@ use_installed() { export PKG_CONFIG_PATH=$ROOT/lib/pkgconfig LD_LIBRARY_PATH=$RO
 # All that the suites use is built here, the test programs as well: they may be run against other peers in there.
 kernel() {
     local source
-    mkdir -p "$BIN" "$WORK"
+    mkdir -p "$BIN" "$ASAN_BIN" "$WORK"
     item "make" timeout $LONG_LIMIT make --no-print-directory all
     item "make install" install_product
     use_installed

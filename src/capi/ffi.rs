@@ -7,7 +7,7 @@ use std::mem::{offset_of, size_of, zeroed};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use crate::engine::{ErrorReport, Object, Place, object};
+use crate::engine::{ErrorReport, Object, Place, check_process, object};
 use crate::error::{Error, Reason, Result};
 
 /// Attributes longer than this are taken for garbage, as the kernel does with more than a page.
@@ -21,7 +21,8 @@ thread_local! {
 /// error. The caller's `errno` stays as it was.
 pub(super) fn boundary(name: &'static str, body: impl FnOnce() -> Result<c_int>) -> c_int {
     let errno = errno();
-    let result = catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| Err(panicked(payload)));
+    let checked = || check_process().and_then(|()| body());
+    let result = catch_unwind(AssertUnwindSafe(checked)).unwrap_or_else(|payload| Err(panicked(payload)));
     let code = result.unwrap_or_else(|error| {
         let code = error.code();
         // A thread that is ending has no last error any more; one that is being read is not replaced.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use super::config::{self, Limits, PROVIDER_AUTO, PROVIDER_IWARP, PROVIDER_VERBS, QpConfig};
 use super::conn::Conn;
+use super::fork;
 use super::log::{Level, Logger};
 use super::{Object, register, retire};
 use crate::error::{Error, Result};
@@ -45,6 +46,7 @@ impl Engine {
             closed: AtomicBool::new(false),
         });
         engine.handle.store(register(Object::Engine(Arc::clone(&engine)))?, Ordering::Relaxed);
+        fork::engine_created();
         Ok(engine)
     }
 
@@ -67,6 +69,7 @@ impl Engine {
             return Err(Error::state(libc::EBADF, "the engine is destroyed"));
         }
         retire(self.handle());
+        fork::engine_destroyed();
         Ok(())
     }
 

@@ -12,6 +12,7 @@ mod driver;
 mod driver_verbs;
 mod endpoint;
 mod event;
+mod fork;
 mod handles;
 mod info;
 mod instance;
@@ -45,6 +46,7 @@ pub use config::{
 };
 pub use conn::Conn;
 pub use event::{ErrorReport, Event, Place, event_flags, kind};
+pub use fork::check_process;
 pub use info::ConnInfo;
 pub use instance::{Engine, EngineConfig, arena_destroy, arena_take, deregister, key};
 pub use listener::{Listener, ListenerInfo};
