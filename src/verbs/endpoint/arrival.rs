@@ -279,15 +279,17 @@ impl Endpoint {
         if std::mem::take(&mut self.pulse.heard) {
             return;
         }
-        if self.pulse.asked && self.sq.waits_for_answer() {
+        // On iWARP no message waits: one without a receive ends the stream.
+        let waits = self.sq.waits_for_answer(!self.is_iwarp());
+        if self.pulse.asked && waits {
             let text = format!("the peer's host has not answered for {} ms", self.plan.dead_peer.as_millis());
             let error = Error::new(libc::ETIMEDOUT, Reason::PeerDead, text).at(Stage::Connected);
             events.push(Event::StreamError(error));
-        } else if self.sq.is_drained() || self.sq.waits_for_answer() {
+        } else if self.sq.is_drained() || self.sq.has_silent_end() {
             self.pulse.asked = true;
-            if self.sq.is_drained() {
-                let _ = self.post_probe(true);
-            }
+            let _ = self.post_probe(true);
+        } else if waits {
+            self.pulse.asked = true;
         }
     }
 }

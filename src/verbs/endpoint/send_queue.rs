@@ -198,10 +198,17 @@ impl SendQueue {
         self.done == self.numbered
     }
 
-    /// Whether the oldest outstanding request is one that the peer's host answers by itself.
-    pub(super) fn waits_for_answer(&self) -> bool {
-        let oldest = self.entries.iter().find(|entry| entry.end > self.done);
-        oldest.is_some_and(|entry| entry.wr.as_ref().is_none_or(|wr| wr.opcode == Opcode::Read))
+    /// Whether what completes next is a request that the peer's host answers by itself. What was posted in silence before
+    /// it may long be done; but a message that may wait for a receive of the peer's is waited for.
+    pub(super) fn waits_for_answer(&self, messages_wait: bool) -> bool {
+        let passed = |entry: &Entry| match &entry.wr {
+            Some(wr) if wr.flags & flags::SIGNALED != 0 => false,
+            Some(wr) => !messages_wait || matches!(wr.opcode, Opcode::Write | Opcode::Read),
+            None => false,
+        };
+        let mut outstanding = self.entries.iter().filter(|entry| entry.end > self.done);
+        let next = outstanding.find(|entry| !passed(entry));
+        next.is_some_and(|entry| entry.wr.as_ref().is_none_or(|wr| wr.opcode == Opcode::Read))
     }
 
     /// Ends everything unfinished with `status`: the device can't touch it any more.
