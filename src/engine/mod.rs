@@ -8,6 +8,8 @@ mod channel;
 mod chaos_test;
 mod config;
 mod conn;
+#[cfg(test)]
+mod dead_peer_test;
 mod driver;
 mod driver_verbs;
 mod endpoint;
