@@ -31,7 +31,8 @@ const IB_REJ_NO_SERVICE: i32 = 8;
 pub(super) struct Pulse {
     /// The peer began.
     pub(super) passive: bool,
-    /// Half of the time after which a silent peer is dead.
+    /// A third of the time after which a silent peer is dead: in one of them it is found silent, in one it is asked, and in
+    /// one it may answer.
     interval: Duration,
     due: Option<Instant>,
     heard: bool,
@@ -46,7 +47,7 @@ impl Pulse {
     pub(super) fn new(dead_peer: Duration) -> Self {
         Self {
             passive: false,
-            interval: dead_peer / 2,
+            interval: dead_peer / 3,
             due: None,
             heard: false,
             asked: false,

@@ -9,6 +9,9 @@ use arrayvec::ArrayVec;
 
 use crate::work::{Completion, MAX_SGE, Opcode, SendWr, flags};
 
+/// So many octets are on their way no longer than a host that is alive takes to answer.
+const SOON: u64 = 16 << 20;
+
 /// Bits of a request's number that its completion carries.
 pub(super) const SEQUENCE_BITS: u32 = 15;
 const SEQUENCE_MASK: u64 = (1 << SEQUENCE_BITS) - 1;
@@ -199,16 +202,21 @@ impl SendQueue {
     }
 
     /// Whether what completes next is a request that the peer's host answers by itself. What was posted in silence before
-    /// it may long be done; but a message that may wait for a receive of the peer's is waited for.
+    /// it may long be done; but a message that may wait for a receive of the peer's is waited for, and so is a lot of data.
     pub(super) fn waits_for_answer(&self, messages_wait: bool) -> bool {
         let passed = |entry: &Entry| match &entry.wr {
             Some(wr) if wr.flags & flags::SIGNALED != 0 => false,
             Some(wr) => !messages_wait || matches!(wr.opcode, Opcode::Write | Opcode::Read),
             None => false,
         };
+        let mut octets = 0;
         let mut outstanding = self.entries.iter().filter(|entry| entry.end > self.done);
-        let next = outstanding.find(|entry| !passed(entry));
-        next.is_some_and(|entry| entry.wr.as_ref().is_none_or(|wr| wr.opcode == Opcode::Read))
+        let next = outstanding.find(|entry| {
+            octets += entry.wr.as_ref().map_or(0, |wr| wr.payload.len());
+            !passed(entry)
+        });
+        octets <= SOON
+            && next.is_some_and(|entry| entry.wr.as_ref().is_none_or(|wr| wr.opcode == Opcode::Read))
     }
 
     /// Ends everything unfinished with `status`: the device can't touch it any more.
