@@ -28,20 +28,26 @@ pub(super) struct Place {
 
 /// The completion queues of one channel on one device.
 pub(crate) struct CqSet {
-    /// Dropped before the id that keeps its context.
     device: Option<Arc<Device>>,
-    comp: Arc<CompChannel>,
+    comp: Option<Arc<CompChannel>>,
     queues: Vec<Shared>,
     async_fd: RawFd,
     devices: Arc<Devices>,
-    _keeper: CmId,
+    /// Bound to the device: keeps its context open, and hears of its removal.
+    keeper: Option<CmId>,
 }
 
 impl Drop for CqSet {
+    /// In this order, as each lives in the next; and then a device that was removed is let go of.
     fn drop(&mut self) {
         self.queues.clear();
-        if let Some(device) = self.device.take() {
-            self.devices.settle(device);
+        self.comp.take();
+        let device = self.device.take();
+        let removed = device.as_ref().filter(|device| device.is_gone()).map(|device| device.handle());
+        let last = device.is_some_and(|device| self.devices.settle(device));
+        self.keeper.take();
+        if let Some(handle) = removed {
+            handle.let_go(last);
         }
     }
 }
@@ -71,7 +77,8 @@ impl CqSet {
             }
         };
         let devices = Arc::clone(devices);
-        Ok(Self { device: Some(device), comp, queues: Vec::new(), async_fd, devices, _keeper: keeper })
+        let (comp, keeper) = (Some(comp), Some(keeper));
+        Ok(Self { device: Some(device), comp, queues: Vec::new(), async_fd, devices, keeper })
     }
 
     /// Its device.
@@ -80,8 +87,8 @@ impl CqSet {
     }
 
     /// The descriptor that is readable when an armed queue has got a completion.
-    pub(super) fn fd(&self) -> RawFd {
-        self.comp.as_raw_fd()
+    pub(super) fn fd(&self) -> Option<RawFd> {
+        self.comp.as_ref().map(|comp| comp.as_raw_fd())
     }
 
     /// The descriptor of the device's asynchronous events.
@@ -91,7 +98,9 @@ impl CqSet {
 
     /// Room for `entries` completions.
     pub(super) fn reserve(&mut self, entries: u32) -> Result<Place> {
-        let device = self.device.as_ref().ok_or_else(|| Error::state(libc::ENODEV, "no device"))?;
+        let (Some(device), Some(comp)) = (&self.device, &self.comp) else {
+            return Err(Error::state(libc::ENODEV, "no device"));
+        };
         let fits = |queue: &Shared| queue.capacity - queue.reserved >= entries;
         if !self.queues.iter().any(fits) {
             let most = device.limits().max_cqe;
@@ -104,7 +113,7 @@ impl CqSet {
                     .with_remedy("ask for a smaller send_depth and recv_depth"));
             }
             let capacity = ENTRIES.min(most).max(entries);
-            let cq = Cq::new(device.handle(), &self.comp, capacity, self.queues.len())?;
+            let cq = Cq::new(device.handle(), comp, capacity, self.queues.len())?;
             self.queues.push(Shared { cq, capacity, reserved: 0, armed: false });
         }
         let place = self.queues.iter_mut().enumerate().find(|(_, queue)| fits(queue));
@@ -144,8 +153,8 @@ impl CqSet {
 
     /// Takes what has made the descriptor readable.
     pub(super) fn drain(&mut self) {
-        let queues = &mut self.queues;
-        self.comp.drain(|index| {
+        let (queues, Some(comp)) = (&mut self.queues, &self.comp) else { return };
+        comp.drain(|index| {
             if let Some(queue) = queues.get_mut(index) {
                 queue.armed = false;
             }

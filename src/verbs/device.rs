@@ -214,15 +214,16 @@ impl Devices {
     }
 
     /// Forgets a device that is gone, or that no channel has completion queues for any more. To be called while the id
-    /// that keeps its context is still there.
-    pub(super) fn settle(&self, device: Arc<Device>) {
+    /// that keeps its context is still there. True = nobody else has it.
+    pub(super) fn settle(&self, device: Arc<Device>) -> bool {
         let mut list = self.list.lock();
-        let others = Arc::strong_count(&device) - 1;
-        // The list itself, and nobody else.
-        let idle = list.iter().any(|other| Arc::ptr_eq(other, &device)) && others == 1;
-        if device.is_gone() || idle {
+        let listed = list.iter().any(|other| Arc::ptr_eq(other, &device));
+        // The caller and the list, and nobody else.
+        let last = Arc::strong_count(&device) == 1 + usize::from(listed);
+        if device.is_gone() || last {
             list.retain(|other| !Arc::ptr_eq(other, &device));
         }
+        last
     }
 }
 

@@ -88,7 +88,8 @@ impl Hub {
         let index = free.unwrap_or(self.sets.len());
         // No handle of the engine's looks like that.
         let set = CqSet::new(&self.devices, id, &self.events, usize::MAX - index)?;
-        self.fresh.extend([(set.fd(), Watch::Completions), (set.async_fd(), Watch::Async)]);
+        self.fresh.extend(set.fd().map(|fd| (fd, Watch::Completions)));
+        self.fresh.push((set.async_fd(), Watch::Async));
         match self.sets.get_mut(index) {
             Some(slot) => *slot = Some(set),
             None => self.sets.push(Some(set)),

@@ -13,7 +13,6 @@
 PAIRS=(
     "bed_rxe rxe0 verbs $DUM4"
     "bed_siw siw0 verbs $DUM4"
-    "bed_siw siw0 iwarp $DUM4"
 )
 ROUNDS=${FIGURES_ROUNDS:-3}
 LAT_ITERS=${FIGURES_LAT_ITERS:-1000}

@@ -129,6 +129,35 @@ impl DeviceHandle {
     }
 }
 
+impl DeviceHandle {
+    /// Closes the context of a device that has been removed, whose driver may wait for that. The program has no id on it
+    /// any more; `last`: nor anything else of the device's.
+    pub(crate) fn let_go(self, last: bool) {
+        // SAFETY: no arguments; the list is freed once.
+        let looked = unsafe {
+            // librdmacm closes a context without ids when it notices that the device is gone, and looks for that here.
+            let list = rdma_sys::rdma_get_devices(ptr::null_mut());
+            if !list.is_null() {
+                rdma_sys::rdma_free_devices(list);
+            }
+            !list.is_null()
+        };
+        if looked || !last {
+            return;
+        }
+        // But not where no device is left at all (until 2026 at least). The kernel counts open files: another one takes the
+        // place of each, which librdmacm may close as its own some day.
+        // SAFETY: librdmacm has not looked, so the context is still there.
+        let (command, asynchronous) = unsafe { (self.raw.as_ref().cmd_fd, self.raw.as_ref().async_fd) };
+        if let Ok(nothing) = std::fs::File::open("/dev/null") {
+            for fd in [command, asynchronous] {
+                // SAFETY: no pointers; both descriptors are open, and dup3(2) replaces the second at once.
+                unsafe { libc::dup3(nothing.as_raw_fd(), fd, libc::O_CLOEXEC) };
+            }
+        }
+    }
+}
+
 /// `struct ibv_pd`. Whoever makes one sees to it that librdmacm keeps the device's context.
 pub(crate) struct Pd {
     raw: NonNull<rdma_sys::ibv_pd>,
