@@ -350,18 +350,18 @@ impl Endpoint {
     }
 
     fn drop_objects(&mut self, hub: Option<&mut Hub>) {
-        if let Some(id) = &mut self.id {
-            id.destroy_qp();
-        }
+        let slow = std::mem::take(&mut self.connecting) && self.is_iwarp();
+        let mut id = self.id.take();
         self.qp = None;
+        if slow {
+            // The kernel waits for the peer's answer to the MPA request, ten seconds long, before the queue pair goes or
+            // the id does. An answer to a queue pair in the error state comes to nothing.
+            id.as_ref().and_then(CmId::qp).inspect(|qp| drop(qp.fail()));
+            id.take().into_iter().for_each(dispose);
+        }
+        id.iter_mut().for_each(CmId::destroy_qp);
         if let (Some(hub), Some(lease)) = (hub, self.lease.take()) {
             hub.release(&lease);
-        }
-        let slow = std::mem::take(&mut self.connecting) && self.is_iwarp();
-        match self.id.take() {
-            // The kernel would wait for the peer's answer to the MPA request, ten seconds long.
-            Some(id) if slow => dispose(id),
-            id => drop(id),
         }
     }
 }

@@ -223,6 +223,26 @@ impl Drop for CmId {
     }
 }
 
+/// An id that is being destroyed, and its queue pair.
+pub(super) struct Leaving {
+    qp: Option<NonNull<rdma_sys::ibv_qp>>,
+    id: CmId,
+}
+
+// SAFETY: as for `CmId`; the queue pair is nobody else's.
+unsafe impl Send for Leaving {}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        if let Some(qp) = self.qp {
+            // SAFETY: `create_qp` made it and `leave` took it out of the id, so that it is destroyed only here; the id, which
+            // is still there, keeps the device open.
+            unsafe { rdma_sys::ibv_destroy_qp(qp.as_ptr()) };
+        }
+        self.id.holds = None;
+    }
+}
+
 impl CmId {
     /// A new id, whose events carry `context`.
     pub(crate) fn new(channel: &Arc<EventChannel>, context: usize) -> Result<Self> {
@@ -398,6 +418,16 @@ impl CmId {
             // SAFETY: the id has the queue pair that `create_qp` made.
             unsafe { rdma_sys::rdma_destroy_qp(self.raw.as_ptr()) };
         }
+    }
+
+    /// Prepares the end of an id and its queue pair on another thread.
+    pub(super) fn leave(mut self) -> Leaving {
+        // What still comes is nobody's.
+        self.set_context(0);
+        // SAFETY: the id is alive, and nobody else writes to it. librdmacm touches the queue pair of an id when some events
+        // come: not this one, which may be gone by then.
+        let qp = unsafe { std::mem::replace(&mut self.raw.as_mut().qp, ptr::null_mut()) };
+        Leaving { qp: NonNull::new(qp), id: self }
     }
 
     /// The queue pair, if there is one.

@@ -43,10 +43,12 @@ pub(crate) fn prepare_fork() -> Result<()> {
     if code == 0 { Ok(()) } else { Err(failed_with("ibv_fork_init", code)) }
 }
 
-/// Destroys an id where that may take long: on a thread of its own, which ends with it.
+/// Destroys an id and its queue pair where that may take long: on a thread of its own, which ends with them. The queue
+/// pair is to be in the error state, so that nothing happens on it any more; nor do events come.
 pub(crate) fn dispose(id: CmId) {
-    // Without a thread it is destroyed here and now, as the closure is dropped.
-    let _ = std::thread::Builder::new().name("rcg-dispose".into()).spawn(move || drop(id));
+    let leaving = id.leave();
+    // Without a thread they are destroyed here and now, as the closure is dropped.
+    let _ = std::thread::Builder::new().name("rcg-dispose".into()).spawn(move || drop(leaving));
 }
 
 /// How many devices libibverbs has a driver for.
