@@ -136,27 +136,35 @@ enum where { ON_TCP, ON_RXE, ON_SIW };
 
 /* What differs between the providers and devices, as far as a test has to know. */
 enum {
-    CAN_IMM = 1 << 0,           /* immediate data */
-    CAN_INVALIDATE = 1 << 1,    /* Send with invalidate */
+    CAN_IMM = 1 << 0,               /* immediate data */
+    CAN_INVALIDATE = 1 << 1,        /* Send with invalidate */
     CAN_REFUSE_INVALIDATE = 1 << 2, /* or says that it can't */
-    CAN_SOLICIT = 1 << 3,       /* the receiver learns that a message was solicited: completions of verbs don't tell */
-    CAN_MPA = 1 << 4,           /* MPA's revisions, CRC, frames and Terminates are the library's: they can be chosen and seen */
-    CAN_TCP_PEER = 1 << 5,      /* a TCP socket that says nothing is a peer that says nothing */
-    CAN_WAIT = 1 << 6,          /* a message without a receive waits, and so does its sender */
-    CAN_HEAR_LEAVER = 1 << 7,   /* who asked for a connection and left is heard of before it is answered: rdma_cm tells
-                                   nothing before the answer */
-    CAN_STOP = 1 << 8,          /* a process that has stopped serves nothing, as no device does it in its place */
-    CAN_EXACT_RAW = 1 << 9,     /* raw private data come without the zeros behind them of InfiniBand's messages */
-    CAN_GUARD_KEYS = 1 << 10,   /* a key is one connection's or the engine's, and can't be guessed; a device's is good for
-                                   its protection domain, and a small number */
-    CAN_TELL_VICTIM = 1 << 11,  /* who refuses access to its memory is told so, and not only that the connection ended */
-    CAN_TELL_REFUSED = 1 << 12, /* and who was refused access: its Read completes with -EACCES, and the end has a reason */
+    CAN_SOLICIT = 1 << 3,           /* the receiver learns that a message was solicited: completions of verbs don't tell */
+    CAN_MPA = 1 << 4,               /* MPA's revisions, CRC, frames and Terminates are the library's */
+    CAN_TCP_PEER = 1 << 5,          /* a TCP socket that says nothing is a peer that says nothing */
+    CAN_WAIT = 1 << 6,              /* a message without a receive waits, and so does its sender */
+    CAN_STOP = 1 << 7,              /* a process that has stopped serves nothing: no device does it in its place */
+    CAN_EXACT_RAW = 1 << 8,         /* raw private data come without the zeros behind them of InfiniBand's messages */
+    /* Who asked for a connection and left is heard of before it is answered. rdma_cm tells nothing before the answer. */
+    CAN_HEAR_LEAVER = 1 << 9,
+    /* A key is one connection's or the engine's, and can't be guessed. A device's is a small number, good for all of its
+     * protection domain: the connections of the engine on that device. */
+    CAN_GUARD_KEYS = 1 << 10,
+    /* A key with the right to write alone can't be used to read. siw of Linux 6.1 looks at a Read's key and range only. */
+    CAN_GUARD_READS = 1 << 11,
+    /* Of a Write of less than 64 KiB that goes too far nothing is placed. Where frames are shorter, those before the wrong
+     * one are (RFC 5041 section 5.3). */
+    CAN_REFUSE_WHOLE = 1 << 12,
+    /* Who refuses access to its memory is told so, and not only that the connection has ended. */
+    CAN_TELL_VICTIM = 1 << 13,
+    /* And so is who was refused access: its Read completes with -EACCES, and the end has a reason. */
+    CAN_TELL_REFUSED = 1 << 14,
 };
 
 static const unsigned abilities[] __attribute__((unused)) = {
     [ON_TCP] = ~0u & ~CAN_REFUSE_INVALIDATE,
     /* RoCE in software. What a Send can invalidate there is a memory window, which the library does not make yet. */
-    [ON_RXE] = CAN_IMM | CAN_WAIT | CAN_TELL_REFUSED,
+    [ON_RXE] = CAN_IMM | CAN_WAIT | CAN_GUARD_READS | CAN_REFUSE_WHOLE | CAN_TELL_REFUSED,
     /* iWARP in the kernel: no immediate data, no Send with invalidate from programs, and a message without a receive
      * ends the connection. */
     [ON_SIW] = CAN_REFUSE_INVALIDATE | CAN_TCP_PEER | CAN_EXACT_RAW,

@@ -3,7 +3,7 @@
 
 #include <malloc.h>
 
-enum { WARM_UP = 40, CYCLES = 1000, FEW_CYCLES = 60 };
+enum { WARM_UP = 40, CYCLES = 1000, FEW_CYCLES = 20 };
 
 struct footprint {
     int threads, fds;
@@ -106,7 +106,7 @@ static void run(enum style style, unsigned cycles)
     side_open(&client, style);
     side_open(&server, style);
     lst = listen_on(&server.in, host4(), &listen, &to);
-    for (unsigned i = 0; i < WARM_UP; i++) cycle(&client, &server, &to, &connect, i);
+    for (unsigned i = 0; i < (light() ? FEW_CYCLES : WARM_UP); i++) cycle(&client, &server, &to, &connect, i);
 
     struct footprint before = measure();
     long rss = rss_kib();
@@ -119,6 +119,7 @@ static void run(enum style style, unsigned cycles)
     printf("%s: %u cycles in %.2f s, %.0f us each; threads %d, descriptors %d, heap %zu, resident %+ld KiB\n",
            style_names[style], cycles, (double)took / 1e6, (double)took / cycles, before.threads, before.fds,
            before.heap, grown);
+    fflush(stdout);
     STEP("unlisten");
     unlisten(&server.in, lst);
     side_close(&client);
