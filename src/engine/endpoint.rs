@@ -304,14 +304,14 @@ impl Endpoint {
     }
 
     /// Has everything posted complete, then says `Flushed`.
-    pub(super) fn flush(&mut self, inputs: &mut Vec<Input>) {
+    pub(super) fn flush(&mut self, now: Instant, inputs: &mut Vec<Input>) {
         match self {
             Self::Iwarp(iwarp) => {
                 let text = "the connection has ended";
                 iwarp.flush_queue_pair(Error::new(libc::ECANCELED, Reason::Cancelled, text));
                 inputs.push(Input::Flushed);
             }
-            Self::Verbs(verbs) => verbs.flush(inputs),
+            Self::Verbs(verbs) => verbs.flush(now, inputs),
         }
     }
 

@@ -205,7 +205,7 @@ impl Inner {
                 self.endpoint.drain();
             }
             Action::SendDisconnect => self.endpoint.disconnect(),
-            Action::FlushQueuePair => self.endpoint.flush(inputs),
+            Action::FlushQueuePair => self.endpoint.flush(now, inputs),
             Action::Abandon => self.endpoint.abandon(io),
             Action::Destroy => io.done = self.endpoint.destroy(io),
             Action::Report(report) => self.report(report, conn, now),

@@ -186,6 +186,7 @@ impl Endpoint {
                 self.completion(wc, now, events);
             }
         }
+        self.expect_quiet(now);
         self.check_flushed(events);
         self.report_failure(events);
     }
@@ -255,7 +256,7 @@ impl Endpoint {
 
     /// When [`Endpoint::timer`] is to be called.
     pub(crate) fn next_timer(&self) -> Option<Instant> {
-        [self.hold_until, self.pulse.nudge_at, self.pulse.due].into_iter().flatten().min()
+        [self.hold_until, self.pulse.nudge_at, self.pulse.due, self.quiet_at].into_iter().flatten().min()
     }
 
     /// Time-driven work: who may speak first, and whether the peer's host is alive.
@@ -267,6 +268,12 @@ impl Endpoint {
             self.pulse.plan_nudge(now);
             if !self.pulse.spoken {
                 let _ = self.post_probe(false);
+            }
+        }
+        if self.quiet_at.is_some_and(|at| at <= now) {
+            self.quiet_at = None;
+            if std::mem::take(&mut self.flushing) {
+                events.push(Event::Flushed);
             }
         }
         if self.pulse.due.is_some_and(|at| at <= now) {

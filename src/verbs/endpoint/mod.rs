@@ -98,6 +98,8 @@ pub(crate) struct Endpoint {
     failure: Option<Error>,
     /// The queue pair is to flush; `Flushed` has not been told yet.
     flushing: bool,
+    /// When what has not come by then does not come any more.
+    quiet_at: Option<Instant>,
     pulse: arrival::Pulse,
     granted: Vec<(Weak<Region>, u32)>,
     counters: Counters,
@@ -108,6 +110,9 @@ impl Drop for Endpoint {
         self.revoke_keys();
     }
 }
+
+/// After so much time without a completion all that have been made have been seen.
+const QUIET: Duration = Duration::from_millis(10);
 
 /// Bits of a queue pair's name that count the attempts of a connection.
 const ATTEMPT_BITS: u32 = 6;
@@ -136,6 +141,7 @@ impl Endpoint {
             ended: false,
             failure: None,
             flushing: false,
+            quiet_at: None,
             pulse: arrival::Pulse::new(plan.dead_peer),
             granted: Vec::new(),
             counters: Counters::default(),
@@ -296,7 +302,7 @@ impl Endpoint {
 
     /// The queue pair to error: everything posted completes, and then `Flushed` comes. Says it at once when nothing is
     /// with the device.
-    pub(crate) fn flush(&mut self, events: &mut Vec<Event>) {
+    pub(crate) fn flush(&mut self, now: Instant, events: &mut Vec<Event>) {
         self.drain();
         self.ended = true;
         self.hold_until = None;
@@ -309,7 +315,16 @@ impl Endpoint {
             self.flushing = false;
             events.push(Event::Flushed);
         } else {
+            self.expect_quiet(now);
             self.check_flushed(events);
+        }
+    }
+
+    /// siw has flushed all when a queue pair comes to be in error, and overlooks what a program posts later: our request
+    /// behind silent ones, where it was the kernel that had ended the queue pair.
+    fn expect_quiet(&mut self, now: Instant) {
+        if self.flushing && self.device.as_ref().is_some_and(|device| device.limits().is_siw()) {
+            self.quiet_at = Some(now + QUIET);
         }
     }
 
@@ -320,6 +335,7 @@ impl Endpoint {
         }
         if self.flushing && self.sq.outstanding() == 0 && self.rq.outstanding() == 0 {
             self.flushing = false;
+            self.quiet_at = None;
             events.push(Event::Flushed);
         }
     }
