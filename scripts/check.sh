@@ -37,6 +37,17 @@ quick() {
     item "cargo test" timeout $LONG_LIMIT "$CARGO" test --locked
 }
 
+# What src/verbs/sys writes down because rdma-sys lacks it, or has it by hand.
+numbers_of_rdma_cm() {
+    cat >"$WORK/numbers.c" <<'C'
+#include <rdma/rdma_cma.h>
+_Static_assert(RDMA_OPTION_ID == 0 && RDMA_OPTION_ID_REUSEADDR == 1 && RDMA_OPTION_ID_AFONLY == 2, "options");
+_Static_assert(sizeof(struct ibv_send_wr) == 128 && sizeof(struct ibv_wc) == 48, "work");
+_Static_assert(sizeof(struct rdma_cm_event) == 80 && sizeof(struct ibv_async_event) == 16, "events");
+C
+    "$CC" -std=c11 -fsyntax-only "$WORK/numbers.c"
+}
+
 # rdma-sys makes its bindings with whichever libclang there is; those of the default are used everywhere else.
 newer_libclang() {
     LIBCLANG_PATH=/usr/lib/llvm-19/lib CARGO_TARGET_DIR=$TARGET/libclang-19 \
@@ -383,6 +394,7 @@ full() {
 
     quick
     item "bindings by libclang 19" newer_libclang
+    item "numbers of rdma_cm are those of the C headers" numbers_of_rdma_cm
     item "make" timeout $LONG_LIMIT make --no-print-directory all
     item "make install" install_product
     item "make install and uninstall with DESTDIR" install_and_uninstall

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use super::scenario_test::{Outcome, Stage, play};
 use super::{PROVIDER_IWARP, PROVIDER_VERBS, kind};
-use crate::verbs::sys::{CmKind, Delay, DeviceConfig, Entered, Fabric, Incident, Removal};
+use crate::verbs::CmKind;
+use crate::verbs::sys::{Delay, DeviceConfig, Entered, Fabric, Incident, Removal};
 
 /// Bound on a connect, and on a graceful disconnect, where something is to fail.
 const TIMEOUT_MS: u32 = 40;

@@ -5,8 +5,9 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
 use super::device::{Device, Devices};
-use super::sys::{AsyncEvent, CmId, CompChannel, Cq, EventChannel, Wc};
+use super::sys::{CmId, CompChannel, Cq, EventChannel};
 use crate::error::{Error, Reason, Result};
+use crate::verbs::types::{AsyncEvent, Wc};
 
 /// Completions a queue is made for where a connection does not need more.
 const ENTRIES: u32 = 4096;

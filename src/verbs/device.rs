@@ -5,9 +5,10 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
-use super::sys::{CmId, DeviceHandle, DeviceLimits, Mr, Pd, Rights};
+use super::sys::{CmId, DeviceHandle, Mr, Pd};
 use crate::error::{Error, Reason, Result};
 use crate::memory::{Access, Hold, Purpose, Region};
+use crate::verbs::types::{DeviceLimits, Rights};
 
 /// Vendor number of the kernel's soft iWARP, whose user library sends every invalidate for STag 0.
 const VENDOR_SIW: u32 = 0x0062_6d74;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::cq::{CqSet, Place};
 use super::device::{Device, Devices};
-use super::sys::{AsyncEvent, CmEvent, CmId, EventChannel, Wc};
+use super::sys::{CmEvent, CmId, EventChannel};
 use crate::error::{Error, Reason, Result};
+use crate::verbs::types::{AsyncEvent, CmKind, Wc};
 
 /// What a descriptor of the hub is readable for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,7 +131,7 @@ impl Hub {
     /// closed.
     pub(crate) fn is_own(&self, event: &CmEvent) -> bool {
         let Some(slot) = self.sets.get(usize::MAX - event.context) else { return false };
-        if event.kind == super::sys::CmKind::DeviceRemoval {
+        if event.kind == CmKind::DeviceRemoval {
             slot.as_ref().and_then(CqSet::device).inspect(|device| device.remove());
         }
         true

@@ -3,8 +3,9 @@
 use socket2::SockAddr;
 
 use super::hub::Events;
-use super::sys::{CmEvent, CmId, ConnParam};
+use super::sys::{CmEvent, CmId};
 use crate::error::{Error, Reason, Result};
+use crate::verbs::types::ConnParam;
 
 /// An id that listens.
 pub(crate) struct Listening {

@@ -15,10 +15,12 @@ mod sys;
 #[cfg(test)]
 #[path = "fake/mod.rs"]
 pub(crate) mod sys;
+mod types;
 
 pub(crate) use device::Devices;
 pub(crate) use endpoint::Endpoint;
 pub(crate) use hub::{Events, Hub, Watch};
 pub(crate) use listen::{Listening, Request};
 pub(crate) use private::Carrier;
-pub(crate) use sys::{AsyncEvent, CmEvent, CmKind, Wc};
+pub(crate) use sys::CmEvent;
+pub(crate) use types::{AsyncEvent, CmKind, Wc};

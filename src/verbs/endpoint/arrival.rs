@@ -4,11 +4,12 @@ use std::time::{Duration, Instant};
 
 use super::super::hub::Hub;
 use super::super::private::separate;
-use super::super::sys::{AsyncEvent, CmEvent, CmId, CmKind, ConnParam, Wc};
+use super::super::sys::{CmEvent, CmId};
 use super::post::{NUMBER_MASK, RECV_BIT};
 use super::{Endpoint, at};
 use crate::cm::Event;
 use crate::error::{Error, Reason, Stage};
+use crate::verbs::types::{AsyncEvent, CmKind, ConnParam, Wc};
 
 /// How long the passive side on an iWARP device waits for the peer to speak first: an FPDU right behind the MPA reply
 /// makes some initiators fail (RFC 5044 section 7.1 has them speak first).

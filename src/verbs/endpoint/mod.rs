@@ -20,10 +20,11 @@ use socket2::SockAddr;
 use super::device::Device;
 use super::hub::{Hub, Lease};
 use super::private::Carrier;
-use super::sys::{CmId, QpCaps, dispose};
+use super::sys::{CmId, dispose};
 use crate::cm::Event;
 use crate::error::{Error, Reason, Result, Stage};
 use crate::memory::{Access, KeyTable, ReceivePool, Region};
+use crate::verbs::types::QpCaps;
 use crate::work::{Capabilities, Completion, RecvWr};
 
 /// What is known of a connection before it has an id.

@@ -10,7 +10,8 @@ use super::{Endpoint, misplaced};
 use crate::error::{Error, Reason, Result, Stage};
 use crate::memory::Purpose;
 use crate::verbs::device::Device;
-use crate::verbs::sys::{CmId, PostFailure, QpCaps, RecvChain, SendChain, WrKind, send_flags};
+use crate::verbs::sys::{CmId, RecvChain, SendChain};
+use crate::verbs::types::{PostFailure, QpCaps, WrKind, send_flags};
 use crate::work::{MAX_SGE, Opcode, Payload, RecvWr, SendWr, Sge, flags};
 
 /// Set in the identifier of a receive.

@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::memory::{KeyTable, ReceivePool};
+use crate::verbs::types::Wc;
 use crate::work::{Completion, Opcode, RecvWr, SgeList};
-
-use super::super::sys::Wc;
 
 const NUMBER_MASK: u64 = (1 << super::send_queue::SEQUENCE_BITS) - 1;
 

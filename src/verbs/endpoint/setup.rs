@@ -7,10 +7,11 @@ use socket2::SockAddr;
 
 use super::super::listen::Request;
 use super::super::private::{Carrier, compose, separate};
-use super::super::sys::{CmId, ConnParam, QpCaps};
+use super::super::sys::CmId;
 use super::{Endpoint, Hub, at, misplaced};
 use crate::error::{Error, Reason, Result, Stage};
 use crate::memory::ReceivePool;
+use crate::verbs::types::{ConnParam, QpCaps};
 use crate::work::{MAX_INLINE, MAX_SGE};
 
 /// Repeats of a Send that met no receive: without end, which is back-pressure, or none.

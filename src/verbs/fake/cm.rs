@@ -11,42 +11,9 @@ use super::fabric::{Channel, Fabric, Key, Queued, State};
 use super::failed_with;
 use super::ids::Id;
 use super::signal::Signal;
-use super::work::{QpCaps, RawQp};
+use super::work::RawQp;
 use crate::error::{Error, Reason, Result};
-
-/// What an event is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CmKind {
-    AddrResolved,
-    AddrError,
-    RouteResolved,
-    RouteError,
-    ConnectRequest,
-    ConnectResponse,
-    ConnectError,
-    Unreachable,
-    Rejected,
-    Established,
-    Disconnected,
-    DeviceRemoval,
-    AddrChange,
-    TimewaitExit,
-    /// One that is not known here.
-    Other(u32),
-}
-
-/// `struct rdma_conn_param`, as far as it is used.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct ConnParam {
-    /// For the peer's application; an event of an InfiniBand connection has zeros behind it.
-    pub(crate) private_data: Vec<u8>,
-    /// RDMA Reads that may be outstanding towards us.
-    pub(crate) responder_resources: u8,
-    /// RDMA Reads that we may have outstanding.
-    pub(crate) initiator_depth: u8,
-    /// How often the peer repeats a Send that met no receive; 7 = without end.
-    pub(crate) rnr_retry_count: u8,
-}
+use crate::verbs::types::{CmKind, ConnParam, QpCaps};
 
 /// An event, copied.
 #[derive(Debug)]

@@ -8,60 +8,14 @@ use parking_lot::MutexGuard;
 use super::fabric::{Completions, Fabric, Key, Notifier, Region, State};
 use super::failed_with;
 use super::signal::Signal;
-use super::work::Wc;
 use crate::error::Result;
+use crate::verbs::types::{AsyncEvent, DeviceLimits, Rights, Wc};
 
 /// The context of a device: valid as long as an id is on the device.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DeviceHandle {
     fabric: u64,
     device: Key,
-}
-
-/// What a device can do, as far as it matters here.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct DeviceLimits {
-    pub(crate) name: String,
-    pub(crate) iwarp: bool,
-    pub(crate) vendor: u32,
-    pub(crate) max_wr: u32,
-    pub(crate) max_sge: u32,
-    /// Elements of an RDMA Read's sink.
-    pub(crate) max_read_sge: u32,
-    pub(crate) max_cqe: u32,
-    /// RDMA Reads a peer may have outstanding.
-    pub(crate) max_ird: u32,
-    /// RDMA Reads we may have outstanding.
-    pub(crate) max_ord: u32,
-    pub(crate) max_message: u64,
-}
-
-/// An asynchronous event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct AsyncEvent {
-    /// `IBV_EVENT_*`
-    pub(crate) kind: u32,
-    /// The context of its queue pair, where it is about one.
-    pub(crate) qp: Option<usize>,
-}
-
-impl AsyncEvent {
-    /// `IBV_EVENT_QP_FATAL`
-    pub(super) const QP_FATAL: u32 = 1;
-    /// `IBV_EVENT_QP_ACCESS_ERR`
-    pub(super) const QP_ACCESS: u32 = 3;
-    /// `IBV_EVENT_COMM_EST`
-    pub(super) const COMM_EST: u32 = 4;
-
-    /// `IBV_EVENT_DEVICE_FATAL`: the device is about to go.
-    pub(crate) fn is_device_fatal(self) -> bool {
-        self.kind == 8
-    }
-
-    /// Whether the queue pair has failed.
-    pub(crate) fn is_qp_failure(self) -> bool {
-        (1..=3).contains(&self.kind)
-    }
 }
 
 impl DeviceHandle {
@@ -171,14 +125,6 @@ impl Pd {
     pub(super) fn key(&self) -> Key {
         self.key
     }
-}
-
-/// What a registration allows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Rights {
-    pub(crate) local_write: bool,
-    pub(crate) remote_read: bool,
-    pub(crate) remote_write: bool,
 }
 
 /// `struct ibv_mr`.

@@ -1,9 +1,9 @@
 //! Events of the connection manager, on their way to the application.
 
-use super::cm::{CmKind, ConnParam};
 use super::fabric::{Key, Queued, State, due};
 use super::ids::Phase;
 use super::queue::Ending;
+use crate::verbs::types::{CmKind, ConnParam};
 
 impl State {
     pub(super) fn push(&mut self, id: Key, kind: CmKind, status: i32, param: ConnParam) {

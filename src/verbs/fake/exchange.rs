@@ -1,10 +1,9 @@
 //! What travels between two ids.
 
-use super::cm::{CmKind, ConnParam};
-use super::device::AsyncEvent;
 use super::fabric::{Key, Queued, Removal, State};
 use super::ids::{Done, Id, Phase};
 use super::queue::Ending;
+use crate::verbs::types::{AsyncEvent, CmKind, ConnParam};
 
 /// `IB_CM_REJ_TIMEOUT`, which is also what one who leaves before the answer says.
 const REJ_TIMEOUT: i32 = 4;

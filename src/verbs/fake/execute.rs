@@ -1,10 +1,11 @@
 //! What becomes of the work requests that are posted.
 
-use super::device::{AsyncEvent, region_of_local, region_of_remote};
+use super::device::{region_of_local, region_of_remote};
 use super::fabric::{Key, Region, State};
 use super::ids::Phase;
 use super::queue::{Ending, Mode, SendWork, length, wc};
-use super::work::{Element, Wc, WrKind, send_flags};
+use super::work::Element;
+use crate::verbs::types::{AsyncEvent, Wc, WrKind, send_flags};
 
 /// What became of a work request.
 enum Outcome {

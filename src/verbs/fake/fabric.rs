@@ -10,13 +10,13 @@ use std::time::Instant;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::cm::{CmKind, ConnParam};
-use super::device::{AsyncEvent, Cqe, DeviceLimits, Rights};
+use super::device::Cqe;
 use super::faults::{Delay, Faults, Incident};
 use super::ids::Id;
 use super::queue::Qp;
 use super::signal::Signal;
 use crate::error::Result;
+use crate::verbs::types::{AsyncEvent, CmKind, ConnParam, DeviceLimits, Rights};
 
 /// Names an object of a fabric.
 pub(super) type Key = u64;

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::cm::CmKind;
 use super::fabric::{Key, Removal};
 use super::failed_with;
 use crate::error::Result;
+use crate::verbs::types::CmKind;
 
 /// How late an event comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

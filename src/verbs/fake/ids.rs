@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use socket2::SockAddr;
 
-use super::cm::{CmKind, ConnParam};
 use super::fabric::{Key, State};
+use crate::verbs::types::{CmKind, ConnParam};
 
 /// An errno where a call fails.
 pub(super) type Done = Result<(), i32>;

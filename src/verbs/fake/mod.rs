@@ -27,11 +27,11 @@ mod work;
 
 use std::io;
 
-pub(crate) use cm::{CmEvent, CmId, CmKind, ConnParam, EventChannel};
-pub(crate) use device::{AsyncEvent, CompChannel, Cq, DeviceHandle, DeviceLimits, Mr, Pd, Rights};
+pub(crate) use cm::{CmEvent, CmId, EventChannel};
+pub(crate) use device::{CompChannel, Cq, DeviceHandle, Mr, Pd};
 pub(crate) use fabric::{DeviceConfig, Entered, Fabric, Removal};
 pub(crate) use faults::{Delay, Incident};
-pub(crate) use work::{PostFailure, QpCaps, RecvChain, SendChain, Wc, WrKind, send_flags};
+pub(crate) use work::{RecvChain, SendChain};
 
 use crate::error::{Error, Result};
 

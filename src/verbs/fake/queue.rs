@@ -6,7 +6,8 @@ use std::time::Instant;
 use super::device::Cqe;
 use super::execute::gather;
 use super::fabric::{Key, State, due};
-use super::work::{Element, QpCaps, Wc, WrKind, send_flags};
+use super::work::Element;
+use crate::verbs::types::{QpCaps, Wc, WrKind, send_flags};
 
 /// A send-queue work request.
 pub(crate) struct SendWork {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use socket2::SockAddr;
 
 use super::*;
+use crate::verbs::types::{CmKind, ConnParam, PostFailure, QpCaps, Rights, Wc, WrKind, send_flags};
 
 const CAPS: QpCaps = QpCaps { send_wr: 4, recv_wr: 4, send_sge: 2, recv_sge: 2, inline: 64 };
 const ALL: Rights = Rights { local_write: true, remote_read: true, remote_write: true };

@@ -7,70 +7,7 @@ use super::fabric::{Fabric, Key};
 use super::failed_with;
 use super::queue::{Ending, RecvWork, SendWork};
 use crate::error::{Error, Result};
-
-/// Capabilities of a queue pair, as asked for or as the device made them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct QpCaps {
-    pub(crate) send_wr: u32,
-    pub(crate) recv_wr: u32,
-    pub(crate) send_sge: u32,
-    pub(crate) recv_sge: u32,
-    pub(crate) inline: u32,
-}
-
-/// What a send-queue work request does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum WrKind {
-    Send,
-    /// With immediate data, in host order.
-    SendImm(u32),
-    /// Invalidates a key of the peer's.
-    SendInvalidate(u32),
-    Write,
-    /// With immediate data, in host order.
-    WriteImm(u32),
-    Read,
-}
-
-/// A completion.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Wc {
-    pub(crate) id: u64,
-    /// `IBV_WC_*`; 0 = success.
-    pub(crate) status: u32,
-    pub(crate) vendor_error: u32,
-    pub(crate) length: u32,
-    /// Immediate data, in host order.
-    pub(crate) imm: Option<u32>,
-    pub(crate) invalidated: Option<u32>,
-}
-
-impl Wc {
-    /// `IBV_WC_LOC_LEN_ERR`
-    pub(crate) const LOCAL_LENGTH: u32 = 1;
-    /// `IBV_WC_LOC_PROT_ERR`
-    pub(crate) const LOCAL_PROTECTION: u32 = 4;
-    /// `IBV_WC_WR_FLUSH_ERR`
-    pub(crate) const FLUSHED: u32 = 5;
-    /// `IBV_WC_REM_INV_REQ_ERR`
-    pub(crate) const REMOTE_INVALID: u32 = 9;
-    /// `IBV_WC_REM_ACCESS_ERR`
-    pub(crate) const REMOTE_ACCESS: u32 = 10;
-    /// `IBV_WC_REM_OP_ERR`
-    pub(crate) const REMOTE_OPERATION: u32 = 11;
-    /// `IBV_WC_RETRY_EXC_ERR`
-    pub(crate) const RETRIES: u32 = 12;
-    /// `IBV_WC_RNR_RETRY_EXC_ERR`
-    pub(crate) const NO_RECEIVE: u32 = 13;
-}
-
-/// The flags of [`Chain::send`].
-pub(crate) mod send_flags {
-    pub(crate) const FENCE: u32 = 1;
-    pub(crate) const SIGNALED: u32 = 2;
-    pub(crate) const SOLICITED: u32 = 4;
-    pub(crate) const INLINE: u32 = 8;
-}
+use crate::verbs::types::{PostFailure, WrKind};
 
 /// Work requests that one doorbell can ring for.
 const CHAIN: usize = 32;
@@ -127,14 +64,6 @@ impl<W> Chain<W> {
         self.used = 0;
         std::mem::take(&mut self.requests)
     }
-}
-
-/// A doorbell that failed.
-#[derive(Debug)]
-pub(crate) struct PostFailure {
-    /// Requests of the chain that were posted all the same.
-    pub(crate) posted: usize,
-    pub(crate) error: Error,
 }
 
 impl SendChain {

@@ -11,35 +11,15 @@ use rdma_sys::rdma_cm_event_type as event;
 use socket2::{SockAddr, SockAddrStorage};
 
 use super::device::{Cq, DeviceHandle, Pd};
-use super::work::{QpCaps, RawQp};
+use super::work::RawQp;
 use super::{check, failed, failed_with, nonblocking};
 use crate::error::{Error, Reason, Result};
+use crate::verbs::types::{CmKind, ConnParam, QpCaps};
 
-/// `RDMA_OPTION_ID` and its options, which rdma-sys has not; checked against the C header by a test.
+/// `RDMA_OPTION_ID` and its options, which rdma-sys has not; `scripts/check.sh` compares them with the C header.
 const OPTION_ID: i32 = 0;
 const OPTION_ID_REUSEADDR: i32 = 1;
 const OPTION_ID_AFONLY: i32 = 2;
-
-/// What an event is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CmKind {
-    AddrResolved,
-    AddrError,
-    RouteResolved,
-    RouteError,
-    ConnectRequest,
-    ConnectResponse,
-    ConnectError,
-    Unreachable,
-    Rejected,
-    Established,
-    Disconnected,
-    DeviceRemoval,
-    AddrChange,
-    TimewaitExit,
-    /// One that is not known here.
-    Other(u32),
-}
 
 impl CmKind {
     fn from_raw(raw: u32) -> Self {
@@ -66,19 +46,6 @@ impl CmKind {
     fn has_params(self) -> bool {
         matches!(self, Self::ConnectRequest | Self::ConnectResponse | Self::Rejected | Self::Established)
     }
-}
-
-/// `struct rdma_conn_param`, as far as it is used.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct ConnParam {
-    /// For the peer's application; an event of an InfiniBand connection has zeros behind it.
-    pub(crate) private_data: Vec<u8>,
-    /// RDMA Reads that may be outstanding towards us.
-    pub(crate) responder_resources: u8,
-    /// RDMA Reads that we may have outstanding.
-    pub(crate) initiator_depth: u8,
-    /// How often the peer repeats a Send that met no receive; 7 = without end.
-    pub(crate) rnr_retry_count: u8,
 }
 
 impl ConnParam {

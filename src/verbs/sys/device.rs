@@ -6,9 +6,9 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
-use super::work::Wc;
 use super::{failed, failed_with, nonblocking};
 use crate::error::Result;
+use crate::verbs::types::{AsyncEvent, DeviceLimits, Rights, Wc};
 
 /// The context of a device, borrowed from the id that led to it: valid as long as librdmacm has an id on the device.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -20,48 +20,6 @@ pub(crate) struct DeviceHandle {
 unsafe impl Send for DeviceHandle {}
 // SAFETY: as above.
 unsafe impl Sync for DeviceHandle {}
-
-/// What a device can do, as far as it matters here.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct DeviceLimits {
-    pub(crate) name: String,
-    pub(crate) iwarp: bool,
-    pub(crate) vendor: u32,
-    pub(crate) max_wr: u32,
-    pub(crate) max_sge: u32,
-    /// Elements of an RDMA Read's sink.
-    pub(crate) max_read_sge: u32,
-    pub(crate) max_cqe: u32,
-    /// RDMA Reads a peer may have outstanding.
-    pub(crate) max_ird: u32,
-    /// RDMA Reads we may have outstanding.
-    pub(crate) max_ord: u32,
-    pub(crate) max_message: u64,
-}
-
-/// An asynchronous event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct AsyncEvent {
-    /// `IBV_EVENT_*`: a number, as a newer libibverbs has more of them.
-    pub(crate) kind: u32,
-    /// The context of its queue pair, where it is about one.
-    pub(crate) qp: Option<usize>,
-}
-
-impl AsyncEvent {
-    /// `IBV_EVENT_DEVICE_FATAL`: the device is about to go.
-    pub(crate) fn is_device_fatal(self) -> bool {
-        self.kind == rdma_sys::ibv_event_type::IBV_EVENT_DEVICE_FATAL as u32
-    }
-
-    /// Whether the queue pair has failed.
-    pub(crate) fn is_qp_failure(self) -> bool {
-        use rdma_sys::ibv_event_type::{IBV_EVENT_QP_ACCESS_ERR, IBV_EVENT_QP_FATAL, IBV_EVENT_QP_REQ_ERR};
-        [IBV_EVENT_QP_FATAL, IBV_EVENT_QP_REQ_ERR, IBV_EVENT_QP_ACCESS_ERR]
-            .map(|kind| kind as u32)
-            .contains(&self.kind)
-    }
-}
 
 impl DeviceHandle {
     /// What the device can do through `port`.
@@ -186,14 +144,6 @@ impl Pd {
     pub(super) fn raw(&self) -> *mut rdma_sys::ibv_pd {
         self.raw.as_ptr()
     }
-}
-
-/// What a registration allows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Rights {
-    pub(crate) local_write: bool,
-    pub(crate) remote_read: bool,
-    pub(crate) remote_write: bool,
 }
 
 /// `struct ibv_mr`.

@@ -9,9 +9,9 @@ mod work;
 
 use std::io;
 
-pub(crate) use cm::{CmEvent, CmId, CmKind, ConnParam, EventChannel};
-pub(crate) use device::{AsyncEvent, CompChannel, Cq, DeviceHandle, DeviceLimits, Mr, Pd, Rights};
-pub(crate) use work::{PostFailure, QpCaps, RecvChain, SendChain, Wc, WrKind, send_flags};
+pub(crate) use cm::{CmEvent, CmId, EventChannel};
+pub(crate) use device::{CompChannel, Cq, DeviceHandle, Mr, Pd};
+pub(crate) use work::{RecvChain, SendChain};
 
 use crate::error::{Error, Result};
 
@@ -74,3 +74,34 @@ fn nonblocking(fd: i32) -> Result<()> {
     };
     if set { Ok(()) } else { Err(failed("fcntl")) }
 }
+
+/// The numbers of `types` are those of libibverbs.
+const _: () = {
+    use crate::verbs::types::{AsyncEvent, Wc, send_flags};
+    use rdma_sys::ibv_event_type::{self as event};
+    use rdma_sys::ibv_send_flags as flags;
+    use rdma_sys::ibv_wc_status::*;
+
+    assert!(Wc::LOCAL_LENGTH == IBV_WC_LOC_LEN_ERR && Wc::LOCAL_PROTECTION == IBV_WC_LOC_PROT_ERR);
+    assert!(Wc::FLUSHED == IBV_WC_WR_FLUSH_ERR && Wc::REMOTE_INVALID == IBV_WC_REM_INV_REQ_ERR);
+    assert!(Wc::REMOTE_ACCESS == IBV_WC_REM_ACCESS_ERR && Wc::REMOTE_OPERATION == IBV_WC_REM_OP_ERR);
+    assert!(Wc::RETRIES == IBV_WC_RETRY_EXC_ERR && Wc::NO_RECEIVE == IBV_WC_RNR_RETRY_EXC_ERR);
+    assert!(
+        send_flags::FENCE == flags::IBV_SEND_FENCE.0 && send_flags::SIGNALED == flags::IBV_SEND_SIGNALED.0
+    );
+    assert!(
+        send_flags::SOLICITED == flags::IBV_SEND_SOLICITED.0
+            && send_flags::INLINE == flags::IBV_SEND_INLINE.0
+    );
+    assert!(AsyncEvent::QP_FATAL == event::IBV_EVENT_QP_FATAL as u32);
+    assert!(AsyncEvent::QP_REQUEST == event::IBV_EVENT_QP_REQ_ERR as u32);
+    assert!(AsyncEvent::QP_ACCESS == event::IBV_EVENT_QP_ACCESS_ERR as u32);
+    assert!(AsyncEvent::COMM_EST == event::IBV_EVENT_COMM_EST as u32);
+    assert!(AsyncEvent::DEVICE_FATAL == event::IBV_EVENT_DEVICE_FATAL as u32);
+};
+/// The structs that rdma-sys writes by hand are as large as C's; `scripts/check.sh` compares the same numbers with the headers.
+#[cfg(target_pointer_width = "64")]
+const _: () = {
+    assert!(size_of::<rdma_sys::ibv_send_wr>() == 128 && size_of::<rdma_sys::ibv_wc>() == 48);
+    assert!(size_of::<rdma_sys::rdma_cm_event>() == 80 && size_of::<rdma_sys::ibv_async_event>() == 16);
+};

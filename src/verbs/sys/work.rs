@@ -4,20 +4,11 @@ use std::marker::PhantomData;
 use std::mem::{MaybeUninit, zeroed};
 use std::ptr::{self, NonNull};
 
-use rdma_sys::{ibv_wc_opcode, ibv_wc_status, ibv_wr_opcode};
+use rdma_sys::{ibv_wc_opcode, ibv_wr_opcode};
 
 use super::failed_with;
-use crate::error::{Error, Result};
-
-/// Capabilities of a queue pair, as asked for or as the device made them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct QpCaps {
-    pub(crate) send_wr: u32,
-    pub(crate) recv_wr: u32,
-    pub(crate) send_sge: u32,
-    pub(crate) recv_sge: u32,
-    pub(crate) inline: u32,
-}
+use crate::error::Result;
+use crate::verbs::types::{PostFailure, QpCaps, Wc, WrKind};
 
 impl QpCaps {
     pub(super) fn to_raw(self) -> rdma_sys::ibv_qp_cap {
@@ -41,51 +32,7 @@ impl QpCaps {
     }
 }
 
-/// What a send-queue work request does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum WrKind {
-    Send,
-    /// With immediate data, in host order.
-    SendImm(u32),
-    /// Invalidates a key of the peer's.
-    SendInvalidate(u32),
-    Write,
-    /// With immediate data, in host order.
-    WriteImm(u32),
-    Read,
-}
-
-/// A completion.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Wc {
-    pub(crate) id: u64,
-    /// `IBV_WC_*`; 0 = success.
-    pub(crate) status: u32,
-    pub(crate) vendor_error: u32,
-    pub(crate) length: u32,
-    /// Immediate data, in host order.
-    pub(crate) imm: Option<u32>,
-    pub(crate) invalidated: Option<u32>,
-}
-
 impl Wc {
-    /// `IBV_WC_LOC_LEN_ERR`
-    pub(crate) const LOCAL_LENGTH: u32 = ibv_wc_status::IBV_WC_LOC_LEN_ERR;
-    /// `IBV_WC_LOC_PROT_ERR`
-    pub(crate) const LOCAL_PROTECTION: u32 = ibv_wc_status::IBV_WC_LOC_PROT_ERR;
-    /// `IBV_WC_WR_FLUSH_ERR`
-    pub(crate) const FLUSHED: u32 = ibv_wc_status::IBV_WC_WR_FLUSH_ERR;
-    /// `IBV_WC_REM_INV_REQ_ERR`
-    pub(crate) const REMOTE_INVALID: u32 = ibv_wc_status::IBV_WC_REM_INV_REQ_ERR;
-    /// `IBV_WC_REM_ACCESS_ERR`
-    pub(crate) const REMOTE_ACCESS: u32 = ibv_wc_status::IBV_WC_REM_ACCESS_ERR;
-    /// `IBV_WC_REM_OP_ERR`
-    pub(crate) const REMOTE_OPERATION: u32 = ibv_wc_status::IBV_WC_REM_OP_ERR;
-    /// `IBV_WC_RETRY_EXC_ERR`
-    pub(crate) const RETRIES: u32 = ibv_wc_status::IBV_WC_RETRY_EXC_ERR;
-    /// `IBV_WC_RNR_RETRY_EXC_ERR`
-    pub(crate) const NO_RECEIVE: u32 = ibv_wc_status::IBV_WC_RNR_RETRY_EXC_ERR;
-
     pub(super) fn from_raw(raw: &rdma_sys::ibv_wc) -> Self {
         let has = |flag: rdma_sys::ibv_wc_flags| raw.wc_flags & flag.0 != 0;
         // SAFETY: both members are 32 bits wide, and the flags say which one it is.
@@ -206,14 +153,6 @@ impl<W: Linked> Chain<W> {
     }
 }
 
-/// A doorbell that failed.
-#[derive(Debug)]
-pub(crate) struct PostFailure {
-    /// Requests of the chain that were posted all the same.
-    pub(crate) posted: usize,
-    pub(crate) error: Error,
-}
-
 impl SendChain {
     /// Adds a request on the last `sges` elements. `remote`: address and key in the peer's memory.
     pub(crate) fn send(&mut self, id: u64, kind: WrKind, flags: u32, sges: usize, remote: (u64, u32)) {
@@ -243,16 +182,6 @@ impl RecvChain {
         let (next, sg_list) = (ptr::null_mut(), ptr::null_mut());
         self.add(rdma_sys::ibv_recv_wr { wr_id: id, next, sg_list, num_sge: sges as i32 }, sges);
     }
-}
-
-/// The flags of `Chain::send`.
-pub(crate) mod send_flags {
-    use rdma_sys::ibv_send_flags as flags;
-
-    pub(crate) const FENCE: u32 = flags::IBV_SEND_FENCE.0;
-    pub(crate) const SIGNALED: u32 = flags::IBV_SEND_SIGNALED.0;
-    pub(crate) const SOLICITED: u32 = flags::IBV_SEND_SOLICITED.0;
-    pub(crate) const INLINE: u32 = flags::IBV_SEND_INLINE.0;
 }
 
 /// The queue pair of an id, while the id is borrowed.
