@@ -126,7 +126,7 @@ impl Driver {
     pub(super) fn main(mut self, channel: &Arc<Channel>) {
         channel.set_owner(Some(std::thread::current().id()));
         while !self.finished {
-            let turn = catch_unwind(AssertUnwindSafe(|| self.turn(channel, None)));
+            let turn = catch_unwind(AssertUnwindSafe(|| self.turn(channel, Instant::now(), None)));
             match turn {
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => self.break_off(channel, &error),
@@ -149,20 +149,21 @@ impl Driver {
         if timeout != Some(Duration::ZERO) {
             self.cool(channel);
         }
-        let deadline = timeout.map(|timeout| Instant::now() + timeout);
-        let delivered = self.turn(channel, deadline);
-        self.rest(channel);
+        let now = Instant::now();
+        let delivered = self.turn(channel, now, timeout.map(|timeout| now + timeout));
+        // A run that was not to wait has taken no time worth a look at the clock.
+        self.rest(channel, if timeout == Some(Duration::ZERO) { now } else { Instant::now() });
         delivered
     }
 
     /// Prepares the descriptor of a manual channel for the time until the next run.
-    fn rest(&mut self, channel: &Channel) {
+    fn rest(&mut self, channel: &Channel, now: Instant) {
         let next = self.timers.next();
         if let Some(alarm) = self.alarm.as_ref().filter(|_| next != self.alarmed) {
-            alarm.set(next.map(|at| at.saturating_duration_since(Instant::now())));
+            alarm.set(next.map(|at| at.saturating_duration_since(now)));
             self.alarmed = next;
         }
-        if self.stays_warm(channel) {
+        if self.stays_warm(channel, now) {
             return;
         }
         if self.arm() || !channel.parking().prepare_sleep() || self.has_work(channel) {
@@ -175,8 +176,8 @@ impl Driver {
         let deadline = Instant::now() + FINISH;
         self.close_all();
         while Instant::now() < deadline {
-            let step = Instant::now() + Duration::from_millis(10);
-            let _ = self.turn(channel, Some(step));
+            let now = Instant::now();
+            let _ = self.turn(channel, now, Some(now + Duration::from_millis(10)));
             while channel.deliver(&mut self.batch) > 0 {}
             if channel.is_empty() {
                 break;
@@ -227,17 +228,17 @@ impl Driver {
 
     /// One turn: do what is to be done, wait at most until `deadline` (`None` = as long as it takes) if there was
     /// nothing, deliver. Returns the number of events delivered.
-    fn turn(&mut self, channel: &Arc<Channel>, deadline: Option<Instant>) -> Result<usize> {
-        self.work(channel);
+    fn turn(&mut self, channel: &Arc<Channel>, now: Instant, deadline: Option<Instant>) -> Result<usize> {
+        self.work(channel, now);
         let timeout = if self.has_work(channel) || self.finished {
             Some(Duration::ZERO)
         } else {
             let next = [self.timers.next(), deadline].into_iter().flatten().min();
-            next.map(|at| at.saturating_duration_since(Instant::now()))
+            next.map(|at| at.saturating_duration_since(now))
         };
         self.wait(channel, timeout)?;
         self.dispatch(channel);
-        self.work(channel);
+        self.work(channel, if timeout == Some(Duration::ZERO) { now } else { Instant::now() });
         let mut delivered = 0;
         if channel.delivers() {
             for _ in 0..DELIVER_BURST {
@@ -288,11 +289,10 @@ impl Driver {
     }
 
     /// Commands, timers that are due, and connections that were left with work.
-    fn work(&mut self, channel: &Arc<Channel>) {
+    fn work(&mut self, channel: &Arc<Channel>, now: Instant) {
         while let Ok(command) = self.commands.try_recv() {
             self.command(channel, command);
         }
-        let now = Instant::now();
         while let Some(key) = self.timers.pop(now) {
             self.timer(key, now);
         }

@@ -25,11 +25,10 @@ pub(super) struct Warmth {
 
 impl Driver {
     /// Whether the descriptor is to stay readable after this run.
-    pub(super) fn stays_warm(&mut self, channel: &Channel) -> bool {
+    pub(super) fn stays_warm(&mut self, channel: &Channel, now: Instant) -> bool {
         if self.hub.is_none() {
             return false;
         }
-        let now = Instant::now();
         if std::mem::take(&mut self.warmth.active) {
             self.warmth.until = now.checked_add(self.spin.most());
         }
