@@ -57,5 +57,7 @@ int main(int argc, char **argv)
     take(&in, RCG_EVENT_RECV, NULL, 20000);
     ASSERT_OK(rcg_conn_query(conn, &info));
     printf("hello over %s\n", info.device);
+    inbox_close(&in);
+    ASSERT_OK(rcg_engine_destroy(engine));
     return T_PASS;
 }
