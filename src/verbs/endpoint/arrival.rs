@@ -20,6 +20,9 @@ const HOLD: Duration = Duration::from_millis(5);
 const NUDGES: [Duration; 3] =
     [Duration::from_millis(50), Duration::from_millis(200), Duration::from_millis(800)];
 
+/// How long rdma_cm has to tell that a peer is ready that has sent already; then its message about that is lost.
+const LATE: Duration = Duration::from_millis(300);
+
 /// How long the peer waits when a message of it met no receive: 0.64 ms in the encoding of InfiniBand (table 45).
 const RNR_TIMER: u8 = 12;
 
@@ -102,7 +105,10 @@ impl Endpoint {
             CmKind::Unreachable => events.push(Event::Failed(unreachable(status))),
             CmKind::Rejected => events.push(self.rejected(status, &event.param)),
             CmKind::Established => self.established(&event.param, now, events),
-            CmKind::Disconnected => events.push(Event::Disconnected),
+            CmKind::Disconnected => {
+                self.take_as_ready(now, events);
+                events.push(Event::Disconnected);
+            }
             CmKind::DeviceRemoval => {
                 if let Some(device) = &self.device {
                     device.remove();
@@ -124,7 +130,7 @@ impl Endpoint {
             let _ = qp.set_rnr_timer(RNR_TIMER);
         }
         if self.passive() {
-            if self.is_iwarp() && !self.connected {
+            if self.is_iwarp() && !self.connected && self.ready_by.is_none() {
                 self.hold_until = Some(now + HOLD);
                 return;
             }
@@ -151,6 +157,7 @@ impl Endpoint {
     /// From here on both sides may post.
     fn begin(&mut self, now: Instant, events: &mut Vec<Event>) {
         self.hold_until = None;
+        self.ready_by = None;
         if !self.connected && !self.ended {
             self.connected = true;
             self.pulse.start(now);
@@ -212,16 +219,23 @@ impl Endpoint {
         }
     }
 
-    /// The peer has sent before rdma_cm has told that the connection is established: its last message of the set-up may
-    /// be lost, and the connection manager wants to know.
+    /// The peer has sent before rdma_cm has told that the connection is established. As a rule it is about to: a kernel
+    /// that is told at once what it was to tell, and then to disconnect, repeats its reply for a minute, and the id can't
+    /// be destroyed meanwhile.
     fn spoken_to(&mut self, now: Instant, events: &mut Vec<Event>) {
-        if self.hold_until.is_none() {
-            if let Some(id) = &self.id {
-                let _ = id.notify_established();
-            }
-            events.push(Event::HandshakeDone);
+        if self.hold_until.is_some() {
+            self.begin(now, events);
+        } else {
+            self.ready_by.get_or_insert(now + LATE);
         }
-        self.begin(now, events);
+    }
+
+    /// Goes on without the peer's last message of the set-up, where something has come that shows that it is lost.
+    fn take_as_ready(&mut self, now: Instant, events: &mut Vec<Event>) {
+        if self.ready_by.is_some() {
+            events.push(Event::HandshakeDone);
+            self.begin(now, events);
+        }
     }
 
     /// An asynchronous event about the queue pair.
@@ -257,7 +271,10 @@ impl Endpoint {
 
     /// When [`Endpoint::timer`] is to be called.
     pub(crate) fn next_timer(&self) -> Option<Instant> {
-        [self.hold_until, self.pulse.nudge_at, self.pulse.due, self.quiet_at].into_iter().flatten().min()
+        [self.hold_until, self.pulse.nudge_at, self.pulse.due, self.quiet_at, self.ready_by]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Time-driven work: who may speak first, and whether the peer's host is alive.
@@ -270,6 +287,12 @@ impl Endpoint {
             if !self.pulse.spoken {
                 let _ = self.post_probe(false);
             }
+        }
+        if self.ready_by.is_some_and(|at| at <= now) {
+            if let Some(id) = &self.id {
+                let _ = id.notify_established();
+            }
+            self.take_as_ready(now, events);
         }
         if self.quiet_at.is_some_and(|at| at <= now) {
             self.quiet_at = None;

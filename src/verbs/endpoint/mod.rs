@@ -94,6 +94,8 @@ pub(crate) struct Endpoint {
     connected: bool,
     /// Passive side of an iWARP device: when the connection counts as established without a word from the peer.
     hold_until: Option<Instant>,
+    /// Passive side: when a connection whose peer has sent counts as established without a word of rdma_cm.
+    ready_by: Option<Instant>,
     ended: bool,
     /// A doorbell that failed half way: the connection has to end.
     failure: Option<Error>,
@@ -139,6 +141,7 @@ impl Endpoint {
             connecting: false,
             connected: false,
             hold_until: None,
+            ready_by: None,
             ended: false,
             failure: None,
             flushing: false,
@@ -307,6 +310,7 @@ impl Endpoint {
         self.drain();
         self.ended = true;
         self.hold_until = None;
+        self.ready_by = None;
         self.pulse.stop();
         let qp = self.id.as_ref().and_then(CmId::qp);
         // A device that is gone completes nothing any more.
