@@ -38,6 +38,8 @@ pub(super) const TOKEN_ASYNC: u64 = u64::MAX - 3;
 pub(super) const POLL_BURST: usize = 8;
 /// How often a listener whose device has gone looks for one.
 pub(super) const RELISTEN: Duration = Duration::from_secs(1);
+/// How often it is looked whether a device that was removed is gone.
+pub(super) const SEE_OFF: Duration = Duration::from_millis(20);
 /// How long a listener rests when descriptors have run out.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// Connections accepted before others get their turn.
@@ -360,6 +362,9 @@ impl Driver {
     }
 
     fn timer(&mut self, key: u64, now: Instant) {
+        if key == TOKEN_CM {
+            return self.see_off(now);
+        }
         match self.entries.get(&key) {
             Some(Entry::Conn(conn)) => {
                 let conn = Arc::clone(conn);

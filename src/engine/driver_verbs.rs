@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::channel::{Channel, Command};
 use super::conn::Conn;
-use super::driver::{Driver, Entry, POLL_BURST, RELISTEN, TOKEN_ASYNC, TOKEN_CM, TOKEN_COMPLETIONS};
+use super::driver::{Driver, Entry, POLL_BURST, RELISTEN, SEE_OFF, TOKEN_ASYNC, TOKEN_CM, TOKEN_COMPLETIONS};
 use super::listener::Listener;
 use super::log::Level;
 use super::perform::Happening;
@@ -64,7 +64,9 @@ impl Driver {
     /// Watches descriptors that have come, and closes devices that have gone.
     pub(super) fn watch_fresh(&mut self) {
         let Some(hub) = &mut self.hub else { return };
-        hub.sweep();
+        if hub.sweep() {
+            self.timers.set(TOKEN_CM, Instant::now());
+        }
         for (fd, watch) in hub.take_fresh() {
             let token = match watch {
                 Watch::Cm => TOKEN_CM,
@@ -74,6 +76,13 @@ impl Driver {
             // Without it the queues are only polled when something else wakes the channel, and a connect ends with its
             // deadline: there is no descriptor of ours left to do better.
             let _ = self.selector.add_level(fd, token);
+        }
+    }
+
+    /// Sees devices off that were removed: the kernel takes a moment before it says that they are gone.
+    pub(super) fn see_off(&mut self, now: Instant) {
+        if self.hub.as_mut().is_some_and(Hub::see_off) {
+            self.timers.set(TOKEN_CM, now + SEE_OFF);
         }
     }
 

@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
 use super::device::{Device, Devices};
-use super::sys::{CmId, CompChannel, Cq, EventChannel};
+use super::sys::{CmId, CompChannel, Cq, Departure, EventChannel};
 use crate::error::{Error, Reason, Result};
 use crate::verbs::types::{AsyncEvent, Wc};
 
@@ -39,16 +39,10 @@ pub(crate) struct CqSet {
 }
 
 impl Drop for CqSet {
-    /// In this order, as each lives in the next; and then a device that was removed is let go of.
     fn drop(&mut self) {
-        self.queues.clear();
-        self.comp.take();
-        let device = self.device.take();
-        let removed = device.as_ref().filter(|device| device.is_gone()).map(|device| device.handle());
-        let last = device.is_some_and(|device| self.devices.settle(device));
-        self.keeper.take();
-        if let Some(handle) = removed {
-            handle.let_go(last);
+        if let Some(departure) = self.close() {
+            // There is nobody left to try it again.
+            departure.proceed();
         }
     }
 }
@@ -80,6 +74,18 @@ impl CqSet {
         let devices = Arc::clone(devices);
         let (comp, keeper) = (Some(comp), Some(keeper));
         Ok(Self { device: Some(device), comp, queues: Vec::new(), async_fd, devices, keeper })
+    }
+
+    /// Ends it all, each before what it lives in. A device that was removed has to be seen off then.
+    pub(super) fn close(&mut self) -> Option<Departure> {
+        self.queues.clear();
+        self.comp.take();
+        let device = self.device.take()?;
+        let (removed, handle) = (device.is_gone(), device.handle());
+        let last = self.devices.settle(device);
+        let departure = removed.then(|| handle.depart(last));
+        self.keeper.take();
+        departure
     }
 
     /// Its device.

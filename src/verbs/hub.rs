@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::cq::{CqSet, Place};
 use super::device::{Device, Devices};
-use super::sys::{CmEvent, CmId, EventChannel};
+use super::sys::{CmEvent, CmId, Departure, EventChannel};
 use crate::error::{Error, Reason, Result};
 use crate::verbs::types::{AsyncEvent, CmKind, Wc};
 
@@ -19,6 +19,9 @@ pub(crate) enum Watch {
     /// Asynchronous events: [`Hub::async_events`].
     Async,
 }
+
+/// How often a removed device is looked for before it is taken to stay.
+const MOST_TRIES: u32 = 500;
 
 /// A queue pair's place in the completion queues.
 pub(super) struct Lease {
@@ -55,6 +58,8 @@ pub(crate) struct Hub {
     devices: Arc<Devices>,
     events: Arc<EventChannel>,
     fresh: Vec<(RawFd, Watch)>,
+    /// Devices that were removed and are to be seen off, and how often that has been tried.
+    departures: Vec<(Departure, u32)>,
     /// Completions polled to make room, not yet given out.
     polled: Vec<Wc>,
 }
@@ -64,7 +69,14 @@ impl Hub {
     pub(crate) fn new(events: &Events, devices: &Arc<Devices>) -> Self {
         let events = Arc::clone(events.channel());
         let fresh = vec![(events.as_raw_fd(), Watch::Cm)];
-        Self { sets: Vec::new(), devices: Arc::clone(devices), events, fresh, polled: Vec::new() }
+        Self {
+            sets: Vec::new(),
+            devices: Arc::clone(devices),
+            events,
+            fresh,
+            polled: Vec::new(),
+            departures: Vec::new(),
+        }
     }
 
     /// Descriptors that have come since the last call and are to be watched, by level, until they are closed.
@@ -167,13 +179,24 @@ impl Hub {
         all
     }
 
-    /// Closes devices that are gone, once no queue pair is left on them.
-    pub(crate) fn sweep(&mut self) {
+    /// Closes devices that are gone, once no queue pair is left on them. True = they are to be seen off.
+    pub(crate) fn sweep(&mut self) -> bool {
+        let before = self.departures.len();
         for slot in &mut self.sets {
             let over = |set: &mut CqSet| set.device().is_none_or(|device| device.is_gone()) && set.is_idle();
             if slot.as_mut().is_some_and(over) {
-                slot.take();
+                self.departures.extend(slot.take().and_then(|mut set| set.close()).map(|gone| (gone, 0)));
             }
         }
+        self.departures.len() > before
+    }
+
+    /// Sees devices off that were removed. True = not all are gone yet: again in a while.
+    pub(crate) fn see_off(&mut self) -> bool {
+        self.departures.retain_mut(|(departure, tries)| {
+            *tries += 1;
+            !departure.proceed() && *tries < MOST_TRIES
+        });
+        !self.departures.is_empty()
     }
 }

@@ -18,9 +18,21 @@ pub(crate) struct DeviceHandle {
     device: Key,
 }
 
+/// As `sys`'s: the model's devices wait for nobody.
+pub(crate) struct Departure;
+
+impl Departure {
+    /// As `sys`'s.
+    pub(crate) fn proceed(&self) -> bool {
+        true
+    }
+}
+
 impl DeviceHandle {
-    /// As `sys`'s: the model's devices wait for nobody.
-    pub(crate) fn let_go(self, _last: bool) {}
+    /// As `sys`'s.
+    pub(crate) fn depart(self, _last: bool) -> Departure {
+        Departure
+    }
 
     pub(super) fn new(fabric: u64, device: Key) -> Self {
         Self { fabric, device }

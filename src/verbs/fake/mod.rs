@@ -28,7 +28,7 @@ mod work;
 use std::io;
 
 pub(crate) use cm::{CmEvent, CmId, EventChannel};
-pub(crate) use device::{CompChannel, Cq, DeviceHandle, Mr, Pd};
+pub(crate) use device::{CompChannel, Cq, Departure, DeviceHandle, Mr, Pd};
 pub(crate) use fabric::{DeviceConfig, Entered, Fabric, Removal};
 pub(crate) use faults::{Delay, Incident};
 pub(crate) use work::{RecvChain, SendChain};

@@ -87,30 +87,62 @@ impl DeviceHandle {
     }
 }
 
+/// The end of a device that has been removed, whose driver may wait until every program has closed it. librdmacm closes a
+/// context without ids only when it happens to look at its list of devices, and sees there that the device is gone.
+pub(crate) struct Departure {
+    /// Compared only: librdmacm may have closed it.
+    context: *mut rdma_sys::ibv_context,
+    /// Its descriptors, and what they lead to.
+    files: [(RawFd, String); 2],
+    /// Nothing of ours is left on the device.
+    last: bool,
+}
+
+// SAFETY: the pointer is never followed.
+unsafe impl Send for Departure {}
+
+fn target(fd: RawFd) -> String {
+    let link = std::fs::read_link(format!("/proc/self/fd/{fd}")).unwrap_or_default();
+    link.to_string_lossy().into_owned()
+}
+
 impl DeviceHandle {
-    /// Closes the context of a device that has been removed, whose driver may wait for that. The program has no id on it
-    /// any more; `last`: nor anything else of the device's.
-    pub(crate) fn let_go(self, last: bool) {
-        // SAFETY: no arguments; the list is freed once.
-        let looked = unsafe {
-            // librdmacm closes a context without ids when it notices that the device is gone, and looks for that here.
-            let list = rdma_sys::rdma_get_devices(ptr::null_mut());
+    /// To be asked for while there is still an id on the device. `last`: the caller's queues were the last of ours on it.
+    pub(crate) fn depart(self, last: bool) -> Departure {
+        // SAFETY: the context is alive.
+        let fds = unsafe { [self.raw.as_ref().cmd_fd, self.raw.as_ref().async_fd] };
+        Departure { context: self.raw.as_ptr(), files: fds.map(|fd| (fd, target(fd))), last }
+    }
+}
+
+impl Departure {
+    /// Has librdmacm look. False = the device is still listed, as its removal has just begun: try again in a while.
+    pub(crate) fn proceed(&self) -> bool {
+        let mut count = 0;
+        // SAFETY: `count` takes the number, and the list has so many entries; it is freed once.
+        unsafe {
+            let list = rdma_sys::rdma_get_devices(&raw mut count);
             if !list.is_null() {
+                let listed = (0..usize::try_from(count).unwrap_or(0)).any(|at| *list.add(at) == self.context);
                 rdma_sys::rdma_free_devices(list);
+                return !listed;
             }
-            !list.is_null()
-        };
-        if looked || !last {
-            return;
         }
-        // But not where no device is left at all (until 2026 at least). The kernel counts open files: another one takes the
-        // place of each, which librdmacm may close as its own some day.
-        // SAFETY: librdmacm has not looked, so the context is still there.
-        let (command, asynchronous) = unsafe { (self.raw.as_ref().cmd_fd, self.raw.as_ref().async_fd) };
-        if let Ok(nothing) = std::fs::File::open("/dev/null") {
-            for fd in [command, asynchronous] {
-                // SAFETY: no pointers; both descriptors are open, and dup3(2) replaces the second at once.
-                unsafe { libc::dup3(nothing.as_raw_fd(), fd, libc::O_CLOEXEC) };
+        if self.last {
+            self.replace_files();
+        }
+        true
+    }
+
+    /// Where no device is left at all librdmacm does not look (until 2026 at least). The kernel counts open files: another
+    /// one takes the place of each, which librdmacm may close as its own some day.
+    fn replace_files(&self) {
+        let Ok(nothing) = std::fs::File::open("/dev/null") else { return };
+        for (fd, path) in &self.files {
+            // Still the device's, whose node may be deleted meanwhile.
+            if path.contains("infiniband") && target(*fd).starts_with(path) {
+                // SAFETY: no pointers; the descriptor is open, and dup3(2) replaces it at once.
+                unsafe { libc::dup3(nothing.as_raw_fd(), *fd, libc::O_CLOEXEC) };
             }
         }
     }

@@ -10,7 +10,7 @@ mod work;
 use std::io;
 
 pub(crate) use cm::{CmEvent, CmId, EventChannel};
-pub(crate) use device::{CompChannel, Cq, DeviceHandle, Mr, Pd};
+pub(crate) use device::{CompChannel, Cq, Departure, DeviceHandle, Mr, Pd};
 pub(crate) use work::{RecvChain, SendChain};
 
 use crate::error::{Error, Result};
