@@ -34,6 +34,8 @@ const TOKEN_ALARM: u64 = u64::MAX;
 pub(super) const TOKEN_CM: u64 = u64::MAX - 1;
 pub(super) const TOKEN_COMPLETIONS: u64 = u64::MAX - 2;
 pub(super) const TOKEN_ASYNC: u64 = u64::MAX - 3;
+/// While completions come fast, descriptors are looked at once in so many polls.
+pub(super) const LOOK_EVERY: u32 = 16;
 /// Rounds of polling completion queues before others get their turn.
 pub(super) const POLL_BURST: usize = 8;
 /// How often a listener whose device has gone looks for one.
@@ -256,6 +258,10 @@ impl Driver {
     /// Waits for readiness: looks, spins for a while, then sleeps.
     fn wait(&mut self, channel: &Channel, timeout: Option<Duration>) -> Result<()> {
         let polled = self.poll_completions();
+        if timeout == Some(Duration::ZERO) && self.passes_over() {
+            self.events.clear();
+            return Ok(());
+        }
         if self.selector.wait(&mut self.events, Some(Duration::ZERO))? > 0
             || polled
             || timeout == Some(Duration::ZERO)
@@ -276,9 +282,13 @@ impl Driver {
         let budget = self.spin.budget().min(timeout.unwrap_or(Duration::MAX));
         if budget > Duration::ZERO {
             let end = Instant::now() + budget;
-            while Instant::now() < end {
+            let every = if self.hub.is_some() { LOOK_EVERY } else { 1 };
+            for round in 0_u32.. {
+                if Instant::now() >= end {
+                    break;
+                }
                 if self.poll_completions()
-                    || self.selector.wait(&mut self.events, Some(Duration::ZERO))? > 0
+                    || (round % every == 0 && self.selector.wait(&mut self.events, Some(Duration::ZERO))? > 0)
                     || self.has_work(channel)
                 {
                     self.spin.hit();

@@ -5,7 +5,9 @@ use std::time::Instant;
 
 use super::channel::{Channel, Command};
 use super::conn::Conn;
-use super::driver::{Driver, Entry, POLL_BURST, RELISTEN, SEE_OFF, TOKEN_ASYNC, TOKEN_CM, TOKEN_COMPLETIONS};
+use super::driver::{
+    Driver, Entry, LOOK_EVERY, POLL_BURST, RELISTEN, SEE_OFF, TOKEN_ASYNC, TOKEN_CM, TOKEN_COMPLETIONS,
+};
 use super::listener::Listener;
 use super::log::Level;
 use super::perform::Happening;
@@ -21,6 +23,8 @@ pub(super) struct Warmth {
     pub(super) readable: bool,
     until: Option<Instant>,
     active: bool,
+    /// Runs since descriptors were looked at.
+    passed: u32,
 }
 
 impl Driver {
@@ -40,6 +44,12 @@ impl Driver {
             channel.waker().wake();
         }
         true
+    }
+
+    /// Whether a run of a warm channel leaves its other descriptors for a later one: a system call costs more than a poll.
+    pub(super) fn passes_over(&mut self) -> bool {
+        self.warmth.passed = (self.warmth.passed + 1) % LOOK_EVERY;
+        self.warmth.readable && self.warmth.passed != 0
     }
 
     /// Its descriptor tells the truth again.

@@ -34,6 +34,11 @@ impl Default for Events {
 }
 
 impl Events {
+    /// Forgets what the last wait returned.
+    pub(super) fn clear(&mut self) {
+        self.list.clear();
+    }
+
     /// What the last wait returned.
     pub(super) fn iter(&self) -> impl Iterator<Item = Ready> + '_ {
         self.list.iter().map(|event| {
