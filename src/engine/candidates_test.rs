@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{
-    AcceptConfig, Channel, ChannelConfig, ConnectConfig, Engine, EngineConfig, Event, ListenConfig, Object,
-    PROVIDER_AUTO, PROVIDER_IWARP, PROVIDER_VERBS, QpConfig, Target, deregister, kind, object,
+    AcceptConfig, Channel, ChannelConfig, Conn, ConnectConfig, Engine, EngineConfig, Event, ListenConfig,
+    Object, PROVIDER_AUTO, PROVIDER_IWARP, PROVIDER_VERBS, QpConfig, Target, deregister, kind, object,
 };
 use crate::memory::Access;
 use crate::verbs::sys::{DeviceConfig, Fabric, Removal};
@@ -36,6 +36,37 @@ fn wait(channels: &[&Arc<Channel>], wanted: u32) -> Event {
                 Some(event) if event.kind == wanted => return event,
                 Some(event) => assert!(event.kind != kind::RECV, "a receive is over: {}", event.status),
                 None => {}
+            }
+        }
+    }
+}
+
+/// Posts one signalled Send.
+fn send(conn: &Arc<Conn>, sges: SgeList) {
+    let mut wr = Some(SendWr {
+        opcode: Opcode::Send,
+        flags: flags::SIGNALED,
+        payload: Payload::Sges(sges),
+        remote_addr: 0,
+        remote_key: 0,
+        imm: 0,
+        invalidate_key: 0,
+        user: 1,
+    });
+    conn.post(1, &mut |_| Ok(wr.take().unwrap())).unwrap();
+}
+
+/// Runs channels until a receive is over.
+fn receive(channels: &[&Arc<Channel>]) -> Event {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        assert!(Instant::now() < end, "nothing received");
+        for channel in channels {
+            channel.run(Some(Duration::from_millis(1))).unwrap();
+            let mut found = None;
+            channel.next(1, &mut |event| found = Some(event.clone())).unwrap();
+            if let Some(event) = found.filter(|event| event.kind == kind::RECV) {
+                return event;
             }
         }
     }
@@ -84,27 +115,10 @@ fn receives_survive(goes: bool, managed: bool) {
     peer.accept(AcceptConfig::default()).unwrap();
     wait(&[&client, &server], kind::ESTABLISHED);
     wait(&[&server], kind::ESTABLISHED);
-    let mut wr = Some(SendWr {
-        opcode: Opcode::Send,
-        flags: flags::SIGNALED,
-        payload: Payload::Sges(sges(8)),
-        remote_addr: 0,
-        remote_key: 0,
-        imm: 0,
-        invalidate_key: 0,
-        user: 1,
-    });
-    peer.post(1, &mut |_| Ok(wr.take().unwrap())).unwrap();
-    let end = Instant::now() + PATIENCE;
-    let mut got = None;
-    while got.is_none() {
-        assert!(Instant::now() < end);
-        client.run(Some(Duration::from_millis(1))).unwrap();
-        client.next(1, &mut |event| got = Some(event.clone())).unwrap();
-    }
-    let got = got.unwrap();
+    send(&peer, sges(8));
+    let got = receive(&[&client]);
     let user = if managed { 0 } else { 42 };
-    assert_eq!((got.kind, got.user, got.status, got.length), (kind::RECV, user, 0, 8));
+    assert_eq!((got.user, got.status, got.length), (user, 0, 8));
     drop((conn, peer, listeners));
     client.destroy().unwrap();
     server.destroy().unwrap();
@@ -126,9 +140,8 @@ fn receives_stay_when_nobody_listens() {
     receives_survive(false, true);
 }
 
-/// With `auto` TCP is tried where no device serves the address, and where nothing listens for RDMA.
-#[test]
-fn auto_falls_back_to_tcp() {
+/// With `auto` TCP is tried where no device serves the address, and the receives go there too.
+fn falls_back_to_tcp(managed: bool) {
     let fabric = Fabric::enter();
     fabric.add_device(DeviceConfig::ib("10.77.0.1"));
     let engine = Engine::create(EngineConfig::default()).unwrap();
@@ -136,19 +149,45 @@ fn auto_falls_back_to_tcp() {
     let qp = QpConfig { provider: PROVIDER_AUTO, ..QpConfig::default() };
     let config = ListenConfig { qp: qp.clone(), ..ListenConfig::default() };
     let listener = server.listen(&addr("127.0.0.1:0"), config).unwrap();
+    let mut memory = [0; 64];
+    // SAFETY: the region is deregistered before the memory goes.
+    let region = unsafe { engine.register(memory.as_mut_ptr(), 64, Access::LOCAL) }.unwrap();
+    let sges = |at: usize| {
+        let mut sges = SgeList::new();
+        sges.push(region.sge(region.base().wrapping_add(at), 8).unwrap());
+        sges
+    };
     let target = Target::Addresses(vec![listener.info().local]);
-    let conn = client.connect(target, ConnectConfig { qp, ..ConnectConfig::default() }).unwrap();
+    let mut config = ConnectConfig { qp, ..ConnectConfig::default() };
+    if managed {
+        (config.qp.recv_size, config.qp.recv_count) = (8, 1);
+    }
+    let conn = client.connect(target, config).unwrap();
+    let posted = conn.post_recv(1, &mut |_| Ok(RecvWr { sges: sges(0), user: 42 }));
+    assert_eq!(posted.is_err(), managed);
     let request = wait(&[&client, &server], kind::CONNECT_REQUEST);
     let Some(Object::Conn(peer)) = object(request.conn) else { panic!("no connection") };
     peer.accept(AcceptConfig::default()).unwrap();
     wait(&[&client, &server], kind::ESTABLISHED);
+    wait(&[&client, &server], kind::ESTABLISHED);
     assert_eq!(conn.info().provider, PROVIDER_IWARP);
+    send(&peer, sges(8));
+    let got = receive(&[&client, &server]);
+    let user = if managed { 0 } else { 42 };
+    assert_eq!((got.user, got.status, got.length), (user, 0, 8));
     drop((conn, peer, listener));
     client.destroy().unwrap();
     server.destroy().unwrap();
+    deregister(&region).unwrap();
     engine.destroy().unwrap();
-    drop((client, server));
+    drop((client, server, region));
     fabric.assert_clean();
+}
+
+#[test]
+fn auto_falls_back_to_tcp() {
+    falls_back_to_tcp(false);
+    falls_back_to_tcp(true);
 }
 
 /// A listener whose device goes listens again when that comes back.

@@ -164,7 +164,10 @@ impl Inner {
             let mut next = Endpoint::new(candidate.provider, conn.channel(), conn.id(), &self.plan)?;
             let mut receives = self.endpoint.take_receives().into_iter();
             let gone = || Error::new(libc::EIO, Reason::Internal, "a receive is missing");
-            next.post_recv(receives.len(), &mut |_| receives.next().ok_or_else(gone))?;
+            // Where the library owns the buffers there are none to move, and no posting either.
+            if receives.len() > 0 {
+                next.post_recv(receives.len(), &mut |_| receives.next().ok_or_else(gone))?;
+            }
             self.endpoint = next;
         }
         let path = self.path(&candidate.addr, conn);
