@@ -284,7 +284,7 @@ impl Endpoint {
         }
         if self.pulse.nudge_at.is_some_and(|at| at <= now) {
             self.pulse.plan_nudge(now);
-            if !self.pulse.spoken {
+            if !self.pulse.spoken && self.sq.probing() == 0 {
                 let _ = self.post_probe(false);
             }
         }
@@ -317,7 +317,7 @@ impl Endpoint {
             let text = format!("the peer's host has not answered for {} ms", self.plan.dead_peer.as_millis());
             let error = Error::new(libc::ETIMEDOUT, Reason::PeerDead, text).at(Stage::Connected);
             events.push(Event::StreamError(error));
-        } else if self.sq.is_drained() || self.sq.has_silent_end() {
+        } else if self.sq.probing() == 0 && (self.sq.is_drained() || self.sq.has_silent_end()) {
             self.pulse.asked = true;
             let _ = self.post_probe(true);
         } else if waits {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
-use super::send_queue::{Entry, SEQUENCE_BITS};
+use super::send_queue::{Entry, PROBES, SEQUENCE_BITS};
 use super::split::{self, Limits, Parts};
 use super::{Endpoint, misplaced};
 use crate::error::{Error, Reason, Result, Stage};
@@ -62,9 +62,9 @@ impl Endpoint {
         build: &mut dyn FnMut(usize) -> Result<SendWr>,
         caps: QpCaps,
     ) -> Result<()> {
-        // One request is left for ours.
-        let all = u64::from(caps.send_wr.saturating_sub(1));
-        let mut room = all.saturating_sub(self.sq.outstanding());
+        // Some are left for ours.
+        let all = u64::from(caps.send_wr).saturating_sub(PROBES as u64);
+        let mut room = (all + self.sq.probing() as u64).saturating_sub(self.sq.outstanding());
         for index in 0..n {
             let entry = self.check(build(index)?, caps)?;
             let parts = u64::from(entry.parts);
@@ -280,7 +280,7 @@ impl Endpoint {
     /// peer's host is there.
     pub(super) fn post_probe(&mut self, asks: bool) -> Result<()> {
         let Some(caps) = self.qp.filter(|_| self.connected) else { return Ok(()) };
-        if self.sq.outstanding() >= caps.send_wr.into() {
+        if self.sq.probing() >= PROBES || self.sq.outstanding() >= caps.send_wr.into() {
             return Ok(());
         }
         let before = self.sq.len();

@@ -12,6 +12,9 @@ use crate::work::{Completion, MAX_SGE, Opcode, SendWr, flags};
 /// So many octets are on their way no longer than a host that is alive takes to answer.
 const SOON: u64 = 16 << 20;
 
+/// Requests of ours that may be with the device at a time, besides the caller's: a sign of life and an end that speaks.
+pub(super) const PROBES: usize = 2;
+
 /// Bits of a request's number that its completion carries.
 pub(super) const SEQUENCE_BITS: u32 = 15;
 const SEQUENCE_MASK: u64 = (1 << SEQUENCE_BITS) - 1;
@@ -54,7 +57,9 @@ impl Entry {
 /// Work requests in the order of posting.
 pub(super) struct SendQueue {
     entries: VecDeque<Entry>,
+    /// How many of the entries are the caller's at most, and how many are ours.
     depth: usize,
+    probes: usize,
     /// Entries that have left the queue.
     left: u64,
     /// Requests numbered, posted, and known to be done.
@@ -67,14 +72,13 @@ pub(super) struct SendQueue {
 
 impl SendQueue {
     pub(super) fn new(depth: usize) -> Self {
-        // One entry more, for ours.
-        let entries = VecDeque::with_capacity(depth + 1);
-        Self { entries, depth, left: 0, numbered: 0, posted: 0, done: 0, signalled: 0 }
+        let entries = VecDeque::with_capacity(depth + PROBES);
+        Self { entries, depth, probes: 0, left: 0, numbered: 0, posted: 0, done: 0, signalled: 0 }
     }
 
     /// Octets that a queue holds besides the struct itself.
     pub(super) fn memory(depth: usize) -> usize {
-        (depth + 1).saturating_mul(size_of::<Entry>())
+        (depth + PROBES).saturating_mul(size_of::<Entry>())
     }
 
     pub(super) fn depth(&self) -> usize {
@@ -85,8 +89,9 @@ impl SendQueue {
         self.entries.len()
     }
 
+    /// Work requests that the caller may still queue; ours take nothing away.
     pub(super) fn room(&self) -> usize {
-        self.depth.saturating_sub(self.entries.len())
+        (self.depth + self.probes).saturating_sub(self.entries.len())
     }
 
     /// Requests of the device's that are not known to be done.
@@ -94,16 +99,25 @@ impl SendQueue {
         self.posted - self.done
     }
 
+    /// Those of them that are ours.
+    pub(super) fn probing(&self) -> usize {
+        let unfinished = |entry: &&Entry| entry.wr.is_none() && entry.end > self.done;
+        if self.probes == 0 { 0 } else { self.entries.iter().filter(unfinished).count() }
+    }
+
     /// Takes a work request that is to be posted.
     pub(super) fn push(&mut self, mut entry: Entry) {
         self.numbered += u64::from(entry.parts);
         entry.end = self.numbered;
+        self.probes += usize::from(entry.wr.is_none());
         self.entries.push_back(entry);
     }
 
     /// Takes back what was pushed after the queue was `len` long, nothing of which has been posted.
     pub(super) fn truncate(&mut self, len: usize) {
-        self.entries.truncate(len);
+        while self.entries.len() > len {
+            self.pop_back();
+        }
         self.numbered = self.posted;
     }
 
@@ -111,9 +125,14 @@ impl SendQueue {
         self.entries.get(index)
     }
 
-    /// A number below `depth` that no other entry in the queue has.
+    /// A number below [`SendQueue::slots`] that no other unfinished entry in the queue has.
     pub(super) fn slot(&self, index: usize) -> usize {
-        ((self.left + index as u64) % self.depth.max(1) as u64) as usize
+        ((self.left + index as u64) % Self::slots(self.depth) as u64) as usize
+    }
+
+    /// How many entries are unfinished at most.
+    pub(super) fn slots(depth: usize) -> usize {
+        depth + PROBES
     }
 
     /// Whether the request with this number is to be signalled although nobody asked, so that the queue empties.
@@ -157,8 +176,12 @@ impl SendQueue {
         self.entries.get(index).is_some_and(|entry| entry.end <= self.done)
     }
 
-    /// Drops finished work requests that want no completion, up to the first that does.
+    /// Drops finished work requests that want no completion, up to the first that does; and one of ours at the end, which
+    /// would stay as long as the caller reads no completions.
     fn reap(&mut self) {
+        while self.entries.back().is_some_and(|entry| entry.wr.is_none() && entry.end <= self.done) {
+            self.pop_back();
+        }
         while self.finished(0) && self.entries.front().is_some_and(|entry| !entry.speaks()) {
             self.pop_front();
         }
@@ -167,7 +190,13 @@ impl SendQueue {
     fn pop_front(&mut self) -> Option<Entry> {
         let entry = self.entries.pop_front()?;
         self.left += 1;
+        self.probes -= usize::from(entry.wr.is_none());
         Some(entry)
+    }
+
+    fn pop_back(&mut self) {
+        let entry = self.entries.pop_back();
+        self.probes -= usize::from(entry.is_some_and(|entry| entry.wr.is_none()));
     }
 
     /// Whether a completion waits.
@@ -231,5 +260,71 @@ impl SendQueue {
         self.posted = self.done;
         self.signalled = self.done;
         self.reap();
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+    use crate::work::Payload;
+
+    fn operation(user: usize) -> Entry {
+        let wr = SendWr {
+            opcode: Opcode::Write,
+            flags: flags::SIGNALED,
+            payload: Payload::Inline(ArrayVec::new()),
+            remote_addr: 0,
+            remote_key: 0,
+            imm: 0,
+            invalidate_key: 0,
+            user,
+        };
+        Entry::new(wr, ArrayVec::new(), 1)
+    }
+
+    fn post(queue: &mut SendQueue, entry: Entry) {
+        queue.push(entry);
+        queue.posted(1);
+    }
+
+    #[test]
+    fn ours_take_no_room() {
+        let mut queue = SendQueue::new(2);
+        post(&mut queue, operation(1));
+        post(&mut queue, Entry::probe(false));
+        post(&mut queue, operation(2));
+        post(&mut queue, Entry::probe(false));
+        assert_eq!((queue.room(), queue.outstanding(), queue.probing()), (0, 4, 2));
+        let mut slots: Vec<_> = (0..4).map(|index| queue.slot(index)).collect();
+        slots.sort_unstable();
+        assert_eq!(slots, [0, 1, 2, 3]);
+        // The end of the last is that of all; only the caller's are told.
+        queue.complete(3, 0);
+        assert_eq!((queue.room(), queue.outstanding(), queue.probing()), (0, 0, 0));
+        assert_eq!(queue.pop().map(|done| done.user), Some(1));
+        assert_eq!(queue.room(), 1);
+        assert_eq!(queue.pop().map(|done| done.user), Some(2));
+        assert_eq!((queue.room(), queue.len(), queue.has_completion()), (2, 0, false));
+    }
+
+    #[test]
+    fn ours_leave_behind_completions_that_nobody_reads() {
+        let mut queue = SendQueue::new(2);
+        post(&mut queue, operation(1));
+        queue.complete(0, 0);
+        for number in 1..1000 {
+            post(&mut queue, Entry::probe(true));
+            queue.complete(number, 0);
+        }
+        assert_eq!((queue.len(), queue.room()), (1, 1));
+    }
+
+    #[test]
+    fn what_is_taken_back_was_never_there() {
+        let mut queue = SendQueue::new(2);
+        post(&mut queue, operation(1));
+        queue.push(Entry::probe(false));
+        queue.truncate(1);
+        assert_eq!((queue.len(), queue.room(), queue.probing(), queue.outstanding()), (1, 1, 0, 1));
     }
 }

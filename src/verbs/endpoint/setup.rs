@@ -8,6 +8,7 @@ use socket2::SockAddr;
 use super::super::listen::Request;
 use super::super::private::{Carrier, compose, separate};
 use super::super::sys::CmId;
+use super::send_queue::{PROBES, SendQueue};
 use super::{Endpoint, Hub, at, misplaced};
 use crate::error::{Error, Reason, Result, Stage};
 use crate::memory::ReceivePool;
@@ -116,7 +117,8 @@ impl Endpoint {
         let send_wr = caps.send_wr.clamp(1, want.send_wr);
         self.qp = Some(QpCaps { send_wr, ..caps });
         if (caps.inline as usize) < MAX_INLINE {
-            self.bounce = Some(ReceivePool::new(&self.keys, MAX_INLINE, self.plan.caps.send_depth)?);
+            let slots = SendQueue::slots(self.plan.caps.send_depth);
+            self.bounce = Some(ReceivePool::new(&self.keys, MAX_INLINE, slots)?);
         }
         self.post_receives()
     }
@@ -127,14 +129,18 @@ impl Endpoint {
         let sges = limits.max_sge.clamp(1, MAX_SGE as u32);
         let most = limits.max_wr.clamp(1, MOST_REQUESTS);
         let (sends, recvs) = (self.plan.caps.send_depth as u32, self.plan.caps.recv_depth as u32);
-        if sends >= most || recvs > most {
-            let text =
-                format!("queues of {sends} sends and {recvs} receives; {} takes {most} in one", limits.name);
+        let ours = PROBES as u32;
+        if sends.saturating_add(ours) > most || recvs > most {
+            let text = format!(
+                "queues of {sends} sends and {recvs} receives; {} takes {} and {most}",
+                limits.name,
+                most.saturating_sub(ours)
+            );
             return Err(Error::new(libc::EINVAL, Reason::Resources, text)
                 .with_remedy("ask for a smaller send_depth or recv_depth"));
         }
         let per_read = (MAX_SGE as u32).div_ceil(limits.max_read_sge.clamp(1, sges));
-        let send_wr = sends.saturating_mul(per_read).saturating_add(1).min(most);
+        let send_wr = sends.saturating_mul(per_read).saturating_add(ours).min(most);
         Ok(QpCaps { send_wr, recv_wr: recvs.max(1), send_sge: sges, recv_sge: sges, inline: 0 })
     }
 
