@@ -4,10 +4,11 @@
 # Long: the machine is emulated, and shares its processors.
 PEER_LIMIT=${PEER_LIMIT:-240}
 
-# pair SERVER... -- CLIENT...: starts the server, and the client when it listens; both have to succeed. Their output is the
-# item's.
+# pair SERVER... -- CLIENT...: starts the server, and the client when it says that it listens, or for one that says nothing
+# when the command UNTIL has ended; both have to succeed. Their output is the item's.
+UNTIL=()
 pair() {
-    local server=() log pid status=0
+    local server=() log pid status=0 ready=("${UNTIL[@]}")
     while [[ $1 != -- ]]; do
         server+=("$1")
         shift
@@ -16,7 +17,8 @@ pair() {
     log=$(mktemp "$LOGS/server.XXXXXX")
     timeout -s KILL "$PEER_LIMIT" "${server[@]}" >"$log" 2>&1 &
     pid=$!
-    if await 60 says_listening "$log" "$pid"; then
+    ((${#ready[@]})) || ready=(await 60 says_listening "$log" "$pid")
+    if "${ready[@]}"; then
         timeout -s KILL "$PEER_LIMIT" "$@" || status=$?
     else
         status=125

@@ -28,16 +28,12 @@ we_listen() {
 
 # The unmodified rping, which checks the data (-V).
 rping_listens() {
-    local pid
-    rping -s -a "$DUM4" -p $PORT -C 20 -S 1000 -V >"$LOGS/rping-s.txt" 2>&1 &
-    pid=$!
-    await_rdma_listen $PORT
-    timeout 60 "$BED_BIN/rcg_rping" -p verbs -C 20 -S 1000 "$DUM4" $PORT
-    wait "$pid"
-    tail -n 3 "$LOGS/rping-s.txt"
+    local UNTIL=(await_rdma_listen $PORT)
+    pair rping -s -a "$DUM4" -p $PORT -C 20 -S 1000 -V -- \
+        "$BED_BIN/rcg_rping" -p verbs -C 20 -S 1000 "$DUM4" $PORT
 }
 rping_connects() {
-    pair "$BED_BIN/rcg_rping" -p verbs -l -S 1000 "$DUM4" $PORT -- rping -c -a "$DUM4" -p $PORT -C 20 -S 1000 -V
+    pair "$BED_BIN/rcg_rping" -p verbs -l -C 20 -S 1000 "$DUM4" $PORT -- rping -c -a "$DUM4" -p $PORT -C 20 -S 1000 -V
 }
 
 for device in rxe siw; do

@@ -48,17 +48,13 @@ kernel_sees_terminate() {
 
 # The unmodified rping, which checks the data (-V).
 rping_listens() {
-    local address=${KERNEL[$1]} pid
-    rping -s -a "$address" -p $PORT -C 20 -S 1000 -V >"$LOGS/rping-s.txt" 2>&1 &
-    pid=$!
-    await_listen $PORT
-    timeout 60 "${OUR_RPING[@]}" -C 20 -S 1000 -c "$2" "$address" $PORT
-    wait "$pid"
-    tail -n 3 "$LOGS/rping-s.txt"
+    local address=${KERNEL[$1]} UNTIL=(await_listen $PORT)
+    pair rping -s -a "$address" -p $PORT -C 20 -S 1000 -V -- \
+        "${OUR_RPING[@]}" -C 20 -S 1000 -c "$2" "$address" $PORT
 }
 rping_connects() {
     local address=${USER_END[$1]}
-    pair "${OUR_RPING[@]}" -l -S 1000 -c "$2" "$address" $PORT -- rping -c -a "$address" -p $PORT -C 20 -S 1000 -V
+    pair "${OUR_RPING[@]}" -l -C 20 -S 1000 -c "$2" "$address" $PORT -- rping -c -a "$address" -p $PORT -C 20 -S 1000 -V
 }
 
 bed_wire 1500
