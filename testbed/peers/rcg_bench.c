@@ -250,6 +250,7 @@ int main(int argc, char **argv)
     unsigned seconds = 120;
     rcg_listener *listener = NULL;
     struct sockaddr_in address;
+    rcg_conn_info info = { RCG_CONN_INFO_INIT };
     int c;
     while ((c = getopt_long(argc, argv, "", options, NULL)) != -1)
         switch (c) {
@@ -277,6 +278,8 @@ int main(int argc, char **argv)
     open_library(seconds);
     inbox = shared_memory((size_t)RECVS * RECV_SIZE, &inbox_mr);
     link_up(&address, &listener);
+    must(rcg_conn_query(conn, &info), "rcg_conn_query");
+    if (client) printf("provider %s, device %s\n", provider_name(info.provider), info.device);
     if (client) ask();
     else serve();
     if (client) must(rcg_conn_disconnect(conn), "rcg_conn_disconnect");

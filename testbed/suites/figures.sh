@@ -9,10 +9,11 @@
 # shellcheck source=testbed/lib.sh
 . testbed/lib.sh
 
-# set-up, perftest's device, our provider, the address of both; both sides of either are on that one device
+# set-up and its end, perftest's device, our provider, the address of both; both sides of either are on that one device. Of two
+# devices with one address rdma_cm would take the first, whatever perftest's -d says.
 PAIRS=(
-    "bed_rxe rxe0 verbs $DUM4"
-    "bed_siw siw0 verbs $DUM4"
+    "bed_rxe bed_rxe_down rxe0 verbs $DUM4"
+    "bed_siw bed_siw_down siw0 verbs $DUM4"
 )
 ROUNDS=${FIGURES_ROUNDS:-3}
 LAT_ITERS=${FIGURES_LAT_ITERS:-1000}
@@ -68,6 +69,7 @@ ours_once() {
     wait "$server"
     server=
     cat "$work/client"
+    grep -qx "provider $provider, device $device" "$work/client"
     awk -v name="$1" '$1 == name { print $2; found = 1 } END { exit !found }' "$work/client" >>"$work/$1.ours"
 }
 
@@ -94,7 +96,7 @@ report() {
 command -v ib_send_bw >/dev/null || bed_die "no perftest"
 port=18700
 for pair in "${PAIRS[@]}"; do
-    read -r setup device provider address <<<"$pair"
+    read -r setup end device provider address <<<"$pair"
     (($# == 0)) || [[ " $* " == *" $device/$provider "* ]] || continue
     "$setup"
     work=$(mktemp -d)
@@ -108,5 +110,6 @@ for pair in "${PAIRS[@]}"; do
     printf '%s/%s\n' "$device" "$provider" >>"$BED_OUT/figures.txt"
     report
     rm -rf "$work"
+    "$end"
 done
 suite_end

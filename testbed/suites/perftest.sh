@@ -6,11 +6,12 @@
 # shellcheck source=testbed/lib.sh
 . testbed/lib.sh
 
-# set-up, perftest's device and address, our provider and address, and how our side is run if not plainly
+# set-up and its end, perftest's device and address, our provider and address, and how our side is run if not plainly. Of two
+# devices with one address rdma_cm would take the first, whatever perftest's -d says.
 PAIRS=(
-    "bed_wire siwv $WIRE_KERNEL4 iwarp $WIRE_USER4 bed_user"
-    "bed_rxe rxe0 $DUM4 verbs $DUM4"
-    "bed_siw siw0 $DUM4 verbs $DUM4"
+    "bed_wire : siwv $WIRE_KERNEL4 iwarp $WIRE_USER4 bed_user"
+    "bed_rxe bed_rxe_down rxe0 $DUM4 verbs $DUM4"
+    "bed_siw bed_siw_down siw0 $DUM4 verbs $DUM4"
 )
 # program, iterations (with send_bw the receive queue has 512), octets; lengths that are no multiple of four or of an MTU
 RUNS=(
@@ -47,7 +48,7 @@ stop() {
 # Both have to say that all has been done: perftest by its line of figures, ours by its counts.
 check() {
     grep -Eq "^ *$size +$iterations +[0-9.]+ " "$work/theirs"
-    grep -q "^$program $1: $iterations x $size octets, .* provider $provider," "$work/ours"
+    grep -q "^$program $1: $iterations x $size octets, .* provider $provider, device $our_device\$" "$work/ours"
     case $program-$1 in
         *_lat-*) grep -q " $iterations operations, $iterations messages," "$work/ours" ;;
         send_bw-server) grep -q " 0 operations, $iterations messages," "$work/ours" ;;
@@ -87,8 +88,10 @@ they_serve() {
 command -v ib_send_bw >/dev/null || bed_die "no perftest"
 port=18600
 for pair in "${PAIRS[@]}"; do
-    read -r setup device their_address provider our_address prefix <<<"$pair"
+    read -r setup end device their_address provider our_address prefix <<<"$pair"
     (($# == 0)) || [[ " $* " == *" $device/$provider "* ]] || continue
+    our_device=$device
+    [[ $provider == verbs ]] || our_device=tcp
     "$setup"
     for run in "${RUNS[@]}"; do
         read -r program iterations size <<<"$run"
@@ -98,5 +101,6 @@ for pair in "${PAIRS[@]}"; do
         port=$((port + 1))
     done
     item "$device/$provider: the kernel has nothing left" bed_no_kernel_objects
+    "$end"
 done
 suite_end
