@@ -34,6 +34,7 @@ void die(const char *format, ...)
     vfprintf(stderr, format, args);
     va_end(args);
     fputc('\n', stderr);
+    side_last_word();
     _exit(1);
 }
 

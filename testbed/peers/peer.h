@@ -114,6 +114,9 @@ void side_receive_again(const struct done *done, size_t length);
 struct done side_next_sent(void);
 struct done side_next_received(void);
 
+/* What the side knows of how the connection ended, for one who looks for the cause of a failure. */
+void side_last_word(void);
+
 /* iWARP: private data have their length, and a Write is finished when it was sent. */
 bool side_is_iwarp(void);
 /* Reads that the peer, and that we may have outstanding. */

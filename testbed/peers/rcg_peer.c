@@ -32,7 +32,7 @@ static uint32_t provider, crc;
 
 static rcg_conn *conn; /* the connection; NULL = none */
 static bool is_iwarp;
-static bool settled, ended, closed;
+static bool settled, ended, closed, dying;
 static enum outcome outcome;
 static struct heard answer;
 static unsigned outcome_ms; /* bound on the outcome; 0 = it is not awaited */
@@ -124,7 +124,7 @@ static void handle(const rcg_event *ev)
     case RCG_EVENT_RECV: keep(&received, ev); break;
     case RCG_EVENT_DISCONNECTED:
         ended = true;
-        if (ev->status != -ECANCELED && ev->status != -ESHUTDOWN) note("ended: %s", ev->error->text);
+        if (dying || (ev->status != -ECANCELED && ev->status != -ESHUTDOWN)) note("ended: %s", ev->error->text);
         break;
     case RCG_EVENT_CLOSED:
         closed = true;
@@ -382,4 +382,12 @@ struct done side_next_sent(void)
 struct done side_next_received(void)
 {
     return next(&received, "a receive");
+}
+
+void side_last_word(void)
+{
+    uint64_t deadline = in(1000);
+    if (dying || conn == NULL || ended) return;
+    dying = true;
+    while (!ended && pump(deadline)) continue;
 }
