@@ -159,12 +159,16 @@ enum {
     CAN_TELL_VICTIM = 1 << 13,
     /* And so is who was refused access: its Read completes with -EACCES, and the end has a reason. */
     CAN_TELL_REFUSED = 1 << 14,
+    /* Who leaves before the answer has never been connected. siw takes the answer, and tells that the peer was there and
+     * has gone. */
+    CAN_TELL_LEAVER = 1 << 15,
 };
 
 static const unsigned abilities[] __attribute__((unused)) = {
     [ON_TCP] = ~0u & ~CAN_REFUSE_INVALIDATE,
     /* RoCE in software. What a Send can invalidate there is a memory window, which the library does not make yet. */
-    [ON_RXE] = CAN_IMM | CAN_WAIT | CAN_GUARD_READS | CAN_REFUSE_WHOLE | CAN_TELL_REFUSED,
+    [ON_RXE] = CAN_IMM | CAN_WAIT | CAN_GUARD_READS | CAN_REFUSE_WHOLE | CAN_TELL_REFUSED |
+               CAN_TELL_LEAVER,
     /* iWARP in the kernel: no immediate data, no Send with invalidate from programs, and a message without a receive
      * ends the connection. */
     [ON_SIW] = CAN_REFUSE_INVALIDATE | CAN_TCP_PEER | CAN_EXACT_RAW,

@@ -2,6 +2,8 @@
 
 mod alarm;
 #[cfg(test)]
+mod brief_test;
+#[cfg(test)]
 mod candidates_test;
 mod channel;
 #[cfg(test)]

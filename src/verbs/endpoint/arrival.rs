@@ -106,6 +106,10 @@ impl Endpoint {
             CmKind::Rejected => events.push(self.rejected(status, &event.param)),
             CmKind::Established => self.established(&event.param, now, events),
             CmKind::Disconnected => {
+                // It was established, however short.
+                if self.hold_until.is_some() {
+                    self.begin(now, events);
+                }
                 self.take_as_ready(now, events);
                 events.push(Event::Disconnected);
             }
