@@ -17,6 +17,6 @@ read -ra RCG <<<"$(pkg-config --cflags --libs rdmacm-gluster)"
 LIBDIR=$(pkg-config --variable=libdir rdmacm-gluster)
 compile cm_peer cm_peer.c peer.c session.c scenarios.c -lrdmacm -libverbs
 compile rcg_peer rcg_peer.c peer.c session.c scenarios.c "${RCG[@]}" "-Wl,-rpath,$LIBDIR"
-for program in rcg_rping rcg_perf rcg_bench; do
+for program in rcg_rping rcg_cmatose rcg_perf rcg_bench; do
     compile $program $program.c "${RCG[@]}" "-Wl,-rpath,$LIBDIR"
 done

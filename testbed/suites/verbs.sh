@@ -10,6 +10,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
 PORT=7471
 CM=$BED_BIN/cm_peer
 OURS=("$BED_BIN/rcg_peer" --provider verbs)
+OUR_CMATOSE=("$BED_BIN/rcg_cmatose" -P verbs)
 
 # we_connect ADDRESS "SCENARIO..." [OPTION...]; we_listen likewise. The options are both ends', but those in MINE ours alone.
 MINE=()
@@ -57,6 +58,10 @@ for device in rxe siw; do
     done
     item "$device: rping -s" rping_listens
     item "$device: rping -c" rping_connects
+    for tool in ucmatose cmtime; do
+        item "$device: $tool listens" ${tool}_listens "$DUM4"
+        item "$device: $tool connects" ${tool}_connects "$DUM4"
+    done
     bed_"$device"_down
 done
 item "nothing is left in the kernel" bed_no_kernel_objects

@@ -11,6 +11,7 @@ PORT=7471
 BULK=${BULK:-256}
 CM=$BED_BIN/cm_peer
 OURS=(ip netns exec user "$BED_BIN/rcg_peer" --provider iwarp)
+OUR_CMATOSE=(ip netns exec user "$BED_BIN/rcg_cmatose" -P iwarp)
 OUR_RPING=(ip netns exec user "$BED_BIN/rcg_rping")
 KERNEL=([4]=$WIRE_KERNEL4 [6]=$WIRE_KERNEL6)
 USER_END=([4]=$WIRE_USER4 [6]=$WIRE_USER6)
@@ -72,6 +73,11 @@ for role in connect listen; do
     item "we $role: ird" "$run" 4 ird "--ird 16 --ord 16" "--ird 16 --ord 16"
     item "we $role: silent" "$run" 4 silent
     item "we $role: buffers of the library's" "$run" 4 "send read" "--lent"
+done
+
+for tool in ucmatose cmtime; do
+    item "$tool listens" ${tool}_listens "$WIRE_KERNEL4"
+    item "$tool connects" ${tool}_connects "$WIRE_USER4"
 done
 
 for mtu in 1500 9000; do
