@@ -12,6 +12,8 @@ mod handshake;
 mod mpa;
 #[path = "../fuzz/bodies/rdmap.rs"]
 mod rdmap;
+#[path = "../fuzz/bodies/rpcrdma.rs"]
+mod rpcrdma;
 #[path = "../fuzz/bodies/stream.rs"]
 mod stream;
 
@@ -22,6 +24,7 @@ const TARGETS: &[(&str, Body)] = &[
     ("mpa", mpa::run),
     ("ddp", ddp::run),
     ("rdmap", rdmap::run),
+    ("rpcrdma", rpcrdma::run),
     ("handshake", handshake::run),
     ("stream", stream::run),
 ];

@@ -7,10 +7,12 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cm_private;
 pub mod crc;
 pub mod ddp;
 pub mod mpa;
 mod octets;
 pub mod rdmap;
+pub mod rpcrdma;
 pub mod tag;
 mod terminate;
