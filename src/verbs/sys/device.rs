@@ -6,6 +6,8 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 use super::{failed, failed_with, nonblocking};
 use crate::error::Result;
 use crate::verbs::types::{AsyncEvent, DeviceLimits, Rights, Wc};
@@ -128,7 +130,9 @@ impl Departure {
                 return !listed;
             }
         }
-        if self.last {
+        // With its files replaced, what another engine still has there could not be destroyed, nor its own file closed.
+        let users = USERS.lock();
+        if self.last && !users.contains(&(self.context as usize)) {
             self.replace_files();
         }
         true
@@ -224,6 +228,9 @@ impl Mr {
     }
 }
 
+/// The contexts of all completion channels of the process: librdmacm has one context per device, whatever the engine.
+static USERS: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+
 /// `struct ibv_comp_channel`.
 pub(crate) struct CompChannel {
     raw: NonNull<rdma_sys::ibv_comp_channel>,
@@ -243,8 +250,16 @@ impl AsRawFd for CompChannel {
 
 impl Drop for CompChannel {
     fn drop(&mut self) {
-        // SAFETY: made in `new`; its completion queues hold it.
-        unsafe { rdma_sys::ibv_destroy_comp_channel(self.raw.as_ptr()) };
+        let mut users = USERS.lock();
+        // SAFETY: made in `new`, its completion queues hold it, and its context is alive.
+        let context = unsafe {
+            let context = self.raw.as_ref().context;
+            rdma_sys::ibv_destroy_comp_channel(self.raw.as_ptr());
+            context as usize
+        };
+        if let Some(at) = users.iter().position(|user| *user == context) {
+            users.swap_remove(at);
+        }
     }
 }
 
@@ -254,6 +269,7 @@ impl CompChannel {
         // SAFETY: the context is alive.
         let raw = NonNull::new(unsafe { rdma_sys::ibv_create_comp_channel(device.raw.as_ptr()) });
         let channel = Self { raw: raw.ok_or_else(|| failed("ibv_create_comp_channel"))? };
+        USERS.lock().push(device.raw.as_ptr() as usize);
         nonblocking(channel.as_raw_fd())?;
         Ok(Arc::new(channel))
     }
