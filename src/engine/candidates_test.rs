@@ -8,7 +8,7 @@ use super::{
     AcceptConfig, Channel, ChannelConfig, Conn, ConnectConfig, Engine, EngineConfig, Event, ListenConfig,
     Object, PROVIDER_AUTO, PROVIDER_IWARP, PROVIDER_VERBS, QpConfig, Target, deregister, kind, object,
 };
-use crate::memory::Access;
+use crate::memory::{Access, Region};
 use crate::verbs::sys::{DeviceConfig, Fabric, Removal};
 use crate::work::{Opcode, Payload, RecvWr, SendWr, SgeList, flags};
 
@@ -23,22 +23,40 @@ fn channel(engine: &Arc<Engine>) -> Arc<Channel> {
     Channel::create(engine, config).unwrap()
 }
 
-/// Runs channels until one event of this kind has come.
-fn wait(channels: &[&Arc<Channel>], wanted: u32) -> Event {
+/// Runs channels until one of them has an event.
+fn next(channels: &[&Arc<Channel>]) -> Event {
     let end = Instant::now() + PATIENCE;
     loop {
-        assert!(Instant::now() < end, "no event {wanted}");
+        assert!(Instant::now() < end, "no event");
         for channel in channels {
             channel.run(Some(Duration::from_millis(1))).unwrap();
             let mut found = None;
             channel.next(1, &mut |event| found = Some(event.clone())).unwrap();
-            match found {
-                Some(event) if event.kind == wanted => return event,
-                Some(event) => assert!(event.kind != kind::RECV, "a receive is over: {}", event.status),
-                None => {}
+            if let Some(event) = found {
+                return event;
             }
         }
     }
+}
+
+/// Runs channels until one event of this kind has come, and no receive before it.
+fn wait(channels: &[&Arc<Channel>], wanted: u32) -> Event {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        assert!(Instant::now() < end, "no event {wanted}");
+        let event = next(channels);
+        if event.kind == wanted {
+            return event;
+        }
+        assert!(event.kind != kind::RECV, "a receive is over: {}", event.status);
+    }
+}
+
+/// Eight octets of a region.
+fn piece(region: &Arc<Region>, at: usize) -> SgeList {
+    let mut sges = SgeList::new();
+    sges.push(region.sge(region.base().wrapping_add(at), 8).unwrap());
+    sges
 }
 
 /// Posts one signalled Send.
@@ -54,22 +72,6 @@ fn send(conn: &Arc<Conn>, sges: SgeList) {
         user: 1,
     });
     conn.post(1, &mut |_| Ok(wr.take().unwrap())).unwrap();
-}
-
-/// Runs channels until a receive is over.
-fn receive(channels: &[&Arc<Channel>]) -> Event {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        assert!(Instant::now() < end, "nothing received");
-        for channel in channels {
-            channel.run(Some(Duration::from_millis(1))).unwrap();
-            let mut found = None;
-            channel.next(1, &mut |event| found = Some(event.clone())).unwrap();
-            if let Some(event) = found.filter(|event| event.kind == kind::RECV) {
-                return event;
-            }
-        }
-    }
 }
 
 /// The device of the first attempt goes, or its peer refuses, while receives are posted to it.
@@ -92,18 +94,13 @@ fn receives_survive(goes: bool, managed: bool) {
     let mut memory = [0; 64];
     // SAFETY: the region is deregistered before the memory goes.
     let region = unsafe { engine.register(memory.as_mut_ptr(), 64, Access::LOCAL) }.unwrap();
-    let sges = |at: usize| {
-        let mut sges = SgeList::new();
-        sges.push(region.sge(region.base().wrapping_add(at), 8).unwrap());
-        sges
-    };
     let target = Target::Addresses(vec![addr("10.77.1.2:7"), addr("10.77.0.2:7")]);
     let mut config = ConnectConfig { qp, ..ConnectConfig::default() };
     if managed {
         (config.qp.recv_size, config.qp.recv_count) = (8, 1);
     }
     let conn = client.connect(target, config).unwrap();
-    let posted = conn.post_recv(1, &mut |_| Ok(RecvWr { sges: sges(0), user: 42 }));
+    let posted = conn.post_recv(1, &mut |_| Ok(RecvWr { sges: piece(&region, 0), user: 42 }));
     assert_eq!(posted.is_err(), managed);
     let mut request = wait(&[&client, &server], kind::CONNECT_REQUEST);
     if goes {
@@ -115,10 +112,10 @@ fn receives_survive(goes: bool, managed: bool) {
     peer.accept(AcceptConfig::default()).unwrap();
     wait(&[&client, &server], kind::ESTABLISHED);
     wait(&[&server], kind::ESTABLISHED);
-    send(&peer, sges(8));
-    let got = receive(&[&client]);
+    send(&peer, piece(&region, 8));
+    let got = next(&[&client]);
     let user = if managed { 0 } else { 42 };
-    assert_eq!((got.user, got.status, got.length), (user, 0, 8));
+    assert_eq!((got.kind, got.user, got.status, got.length), (kind::RECV, user, 0, 8));
     drop((conn, peer, listeners));
     client.destroy().unwrap();
     server.destroy().unwrap();
@@ -152,18 +149,13 @@ fn falls_back_to_tcp(managed: bool) {
     let mut memory = [0; 64];
     // SAFETY: the region is deregistered before the memory goes.
     let region = unsafe { engine.register(memory.as_mut_ptr(), 64, Access::LOCAL) }.unwrap();
-    let sges = |at: usize| {
-        let mut sges = SgeList::new();
-        sges.push(region.sge(region.base().wrapping_add(at), 8).unwrap());
-        sges
-    };
     let target = Target::Addresses(vec![listener.info().local]);
     let mut config = ConnectConfig { qp, ..ConnectConfig::default() };
     if managed {
         (config.qp.recv_size, config.qp.recv_count) = (8, 1);
     }
     let conn = client.connect(target, config).unwrap();
-    let posted = conn.post_recv(1, &mut |_| Ok(RecvWr { sges: sges(0), user: 42 }));
+    let posted = conn.post_recv(1, &mut |_| Ok(RecvWr { sges: piece(&region, 0), user: 42 }));
     assert_eq!(posted.is_err(), managed);
     let request = wait(&[&client, &server], kind::CONNECT_REQUEST);
     let Some(Object::Conn(peer)) = object(request.conn) else { panic!("no connection") };
@@ -171,8 +163,8 @@ fn falls_back_to_tcp(managed: bool) {
     wait(&[&client, &server], kind::ESTABLISHED);
     wait(&[&client, &server], kind::ESTABLISHED);
     assert_eq!(conn.info().provider, PROVIDER_IWARP);
-    send(&peer, sges(8));
-    let got = receive(&[&client, &server]);
+    send(&peer, piece(&region, 8));
+    let got = wait(&[&client, &server], kind::RECV);
     let user = if managed { 0 } else { 42 };
     assert_eq!((got.user, got.status, got.length), (user, 0, 8));
     drop((conn, peer, listener));
