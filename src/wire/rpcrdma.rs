@@ -34,9 +34,6 @@ mod field {
     pub(super) const HANDLE: usize = 0;
     pub(super) const LENGTH: usize = 4;
     pub(super) const OFFSET: usize = 8;
-
-    /// Of an entry of the read list, behind the word that says that there is one.
-    pub(super) const POSITION: usize = 4;
 }
 
 mod procedure {
@@ -144,21 +141,27 @@ impl<'a> Reader<'a> {
         self.0.get(..length).unwrap_or_default()
     }
 
-    fn reads(&mut self) -> Option<Reads<'a>> {
+    /// The octets of a list of optional items, each of which `item` takes and checks.
+    fn list(&mut self, item: impl Fn(&mut Self) -> Option<()>) -> Option<&'a [u8]> {
         let mut end = *self;
         loop {
-            let start = end;
+            let list = self.until(end);
             if !end.more()? {
-                let list = self.until(start);
                 *self = end;
-                return Some(Reads(list));
+                return Some(list);
             }
-            let position = end.word()?;
-            let segment = Segment::parse(end.chunk()?);
-            if position % WORD as u32 != 0 || !segment.is_possible() {
-                return None;
-            }
+            item(&mut end)?;
         }
+    }
+
+    /// An entry of the read list, behind the word that says that there is one.
+    fn read(&mut self) -> Option<ReadSegment> {
+        Some(ReadSegment { position: self.word()?, segment: Segment::parse(self.chunk()?) })
+    }
+
+    fn reads(&mut self) -> Option<Reads<'a>> {
+        let sound = |read: &ReadSegment| read.position % WORD as u32 == 0 && read.segment.is_possible();
+        self.list(|reader| reader.read().filter(sound).map(drop)).map(Reads)
     }
 
     /// The segments of one chunk.
@@ -171,16 +174,7 @@ impl<'a> Reader<'a> {
     }
 
     fn writes(&mut self) -> Option<Writes<'a>> {
-        let mut end = *self;
-        loop {
-            let start = end;
-            if !end.more()? {
-                let list = self.until(start);
-                *self = end;
-                return Some(Writes(list));
-            }
-            end.segments()?;
-        }
+        self.list(|reader| reader.segments().map(drop)).map(Writes)
     }
 
     fn reply(&mut self) -> Option<Option<Chunk<'a>>> {
@@ -207,15 +201,8 @@ impl<'a> Reads<'a> {
 
     /// Its segments in the order of the list.
     pub fn segments(self) -> impl Iterator<Item = ReadSegment> + Clone + 'a {
-        let entries = self.0.chunks_exact(ReadSegment::LEN).filter_map(<[u8]>::first_chunk);
-        entries.map(|entry: &[u8; ReadSegment::LEN]| ReadSegment {
-            position: entry.get32::<{ field::POSITION }>(),
-            segment: Segment {
-                handle: entry.get32::<{ 2 * WORD + field::HANDLE }>(),
-                length: entry.get32::<{ 2 * WORD + field::LENGTH }>(),
-                offset: entry.get64::<{ 2 * WORD + field::OFFSET }>(),
-            },
-        })
+        let mut rest = Reader(self.0);
+        std::iter::from_fn(move || if rest.more()? { rest.read() } else { None })
     }
 }
 
