@@ -82,8 +82,8 @@ impl CqSet {
         self.comp.take();
         let device = self.device.take()?;
         let (removed, handle) = (device.is_gone(), device.handle());
-        let last = self.devices.settle(device);
-        let departure = removed.then(|| handle.depart(last));
+        self.devices.settle(device);
+        let departure = removed.then(|| handle.depart());
         self.keeper.take();
         departure
     }

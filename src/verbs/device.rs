@@ -215,8 +215,8 @@ impl Devices {
     }
 
     /// Forgets a device that is gone, or that no channel has completion queues for any more. To be called while the id
-    /// that keeps its context is still there. True = nobody else has it.
-    pub(super) fn settle(&self, device: Arc<Device>) -> bool {
+    /// that keeps its context is still there.
+    pub(super) fn settle(&self, device: Arc<Device>) {
         let mut list = self.list.lock();
         let listed = list.iter().any(|other| Arc::ptr_eq(other, &device));
         // The caller and the list, and nobody else.
@@ -224,7 +224,6 @@ impl Devices {
         if device.is_gone() || last {
             list.retain(|other| !Arc::ptr_eq(other, &device));
         }
-        last
     }
 }
 

@@ -30,7 +30,7 @@ impl Departure {
 
 impl DeviceHandle {
     /// As `sys`'s.
-    pub(crate) fn depart(self, _last: bool) -> Departure {
+    pub(crate) fn depart(self) -> Departure {
         Departure
     }
 

@@ -96,8 +96,6 @@ pub(crate) struct Departure {
     context: *mut rdma_sys::ibv_context,
     /// Its descriptors, and what they lead to.
     files: [(RawFd, String); 2],
-    /// Nothing of ours is left on the device.
-    last: bool,
 }
 
 // SAFETY: the pointer is never followed.
@@ -109,11 +107,11 @@ fn target(fd: RawFd) -> String {
 }
 
 impl DeviceHandle {
-    /// To be asked for while there is still an id on the device. `last`: the caller's queues were the last of ours on it.
-    pub(crate) fn depart(self, last: bool) -> Departure {
+    /// To be asked for while there is still an id on the device.
+    pub(crate) fn depart(self) -> Departure {
         // SAFETY: the context is alive.
         let fds = unsafe { [self.raw.as_ref().cmd_fd, self.raw.as_ref().async_fd] };
-        Departure { context: self.raw.as_ptr(), files: fds.map(|fd| (fd, target(fd))), last }
+        Departure { context: self.raw.as_ptr(), files: fds.map(|fd| (fd, target(fd))) }
     }
 }
 
@@ -130,9 +128,10 @@ impl Departure {
                 return !listed;
             }
         }
-        // With its files replaced, what another engine still has there could not be destroyed, nor its own file closed.
+        // With the files replaced, what another channel or engine still has there could not be destroyed, nor its own file
+        // closed. The last one to leave replaces them.
         let users = USERS.lock();
-        if self.last && !users.contains(&(self.context as usize)) {
+        if !users.contains(&(self.context as usize)) {
             self.replace_files();
         }
         true
