@@ -1,30 +1,20 @@
 //! A connection that its peer ends at once, on the model.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::{
-    AcceptConfig, Channel, ChannelConfig, ConnectConfig, Engine, EngineConfig, ListenConfig, Object,
-    PROVIDER_VERBS, QpConfig, Target, kind, object,
-};
+use super::turns_test::{PATIENCE, accept, addr, channel};
+use super::{ConnectConfig, Engine, EngineConfig, ListenConfig, PROVIDER_VERBS, QpConfig, Target, kind};
 use crate::verbs::sys::{DeviceConfig, Fabric};
-
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// On iWARP the passive side waits a moment for the peer to speak. One that leaves instead was there all the same.
 #[test]
 fn a_peer_that_says_nothing_was_connected() {
     let fabric = Fabric::enter();
-    let addr = |text: &str| socket2::SockAddr::from(text.parse::<SocketAddr>().unwrap());
     for text in ["10.77.0.1", "10.77.0.2"] {
         fabric.add_device(DeviceConfig::iwarp(text));
     }
     let engine = Engine::create(EngineConfig::default()).unwrap();
-    let channels = [(); 2].map(|()| {
-        let config = ChannelConfig { manual: true, spin_us: Some(0), ..ChannelConfig::default() };
-        Channel::create(&engine, config).unwrap()
-    });
-    let [client, server] = &channels;
+    let (client, server) = (channel(&engine), channel(&engine));
     let qp = QpConfig { provider: PROVIDER_VERBS, ..QpConfig::default() };
     let config = ListenConfig { qp: qp.clone(), ..ListenConfig::default() };
     let listener = server.listen(&addr("10.77.0.2:7"), config).unwrap();
@@ -47,20 +37,17 @@ fn a_peer_that_says_nothing_was_connected() {
             .next(8, &mut |event| {
                 seen.push(event.kind);
                 if event.kind == kind::CONNECT_REQUEST {
-                    request = object(event.conn);
+                    request = Some(event.clone());
                 }
             })
             .unwrap();
-        if let Some(Object::Conn(peer)) = request {
-            peer.accept(AcceptConfig::default()).unwrap();
-        }
+        request.iter().for_each(|request| drop(accept(request)));
     }
     assert_eq!(seen, [kind::CONNECT_REQUEST, kind::ESTABLISHED, kind::DISCONNECTED, kind::CLOSED]);
     drop((conn, listener));
-    for channel in &channels {
-        channel.destroy().unwrap();
-    }
+    client.destroy().unwrap();
+    server.destroy().unwrap();
     engine.destroy().unwrap();
-    drop(channels);
+    drop((client, server));
     fabric.assert_clean();
 }

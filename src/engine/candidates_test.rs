@@ -1,78 +1,15 @@
 //! Several addresses of one peer on the model: what of an attempt that failed stays for the next.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::turns_test::{PATIENCE, accept, addr, channel, next, piece, send, wait};
 use super::{
-    AcceptConfig, Channel, ChannelConfig, Conn, ConnectConfig, Engine, EngineConfig, Event, ListenConfig,
-    Object, PROVIDER_AUTO, PROVIDER_IWARP, PROVIDER_VERBS, QpConfig, Target, deregister, kind, object,
+    ConnectConfig, Engine, EngineConfig, ListenConfig, PROVIDER_AUTO, PROVIDER_IWARP, PROVIDER_VERBS,
+    QpConfig, Target, deregister, kind,
 };
-use crate::memory::{Access, Region};
+use crate::memory::Access;
 use crate::verbs::sys::{DeviceConfig, Fabric, Removal};
-use crate::work::{Opcode, Payload, RecvWr, SendWr, SgeList, flags};
-
-const PATIENCE: Duration = Duration::from_secs(10);
-
-fn addr(text: &str) -> socket2::SockAddr {
-    text.parse::<SocketAddr>().unwrap().into()
-}
-
-fn channel(engine: &Arc<Engine>) -> Arc<Channel> {
-    let config = ChannelConfig { manual: true, spin_us: Some(0), ..ChannelConfig::default() };
-    Channel::create(engine, config).unwrap()
-}
-
-/// Runs channels until one of them has an event.
-fn next(channels: &[&Arc<Channel>]) -> Event {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        assert!(Instant::now() < end, "no event");
-        for channel in channels {
-            channel.run(Some(Duration::from_millis(1))).unwrap();
-            let mut found = None;
-            channel.next(1, &mut |event| found = Some(event.clone())).unwrap();
-            if let Some(event) = found {
-                return event;
-            }
-        }
-    }
-}
-
-/// Runs channels until one event of this kind has come, and no receive before it.
-fn wait(channels: &[&Arc<Channel>], wanted: u32) -> Event {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        assert!(Instant::now() < end, "no event {wanted}");
-        let event = next(channels);
-        if event.kind == wanted {
-            return event;
-        }
-        assert!(event.kind != kind::RECV, "a receive is over: {}", event.status);
-    }
-}
-
-/// Eight octets of a region.
-fn piece(region: &Arc<Region>, at: usize) -> SgeList {
-    let mut sges = SgeList::new();
-    sges.push(region.sge(region.base().wrapping_add(at), 8).unwrap());
-    sges
-}
-
-/// Posts one signalled Send.
-fn send(conn: &Arc<Conn>, sges: SgeList) {
-    let mut wr = Some(SendWr {
-        opcode: Opcode::Send,
-        flags: flags::SIGNALED,
-        payload: Payload::Sges(sges),
-        remote_addr: 0,
-        remote_key: 0,
-        imm: 0,
-        invalidate_key: 0,
-        user: 1,
-    });
-    conn.post(1, &mut |_| Ok(wr.take().unwrap())).unwrap();
-}
+use crate::work::RecvWr;
 
 /// The device of the first attempt goes, or its peer refuses, while receives are posted to it.
 fn receives_survive(goes: bool, managed: bool) {
@@ -108,8 +45,7 @@ fn receives_survive(goes: bool, managed: bool) {
         // Its completions may be seen before rdma_cm tells.
         request = wait(&[&client, &server], kind::CONNECT_REQUEST);
     }
-    let Some(Object::Conn(peer)) = object(request.conn) else { panic!("no connection") };
-    peer.accept(AcceptConfig::default()).unwrap();
+    let peer = accept(&request);
     wait(&[&client, &server], kind::ESTABLISHED);
     wait(&[&server], kind::ESTABLISHED);
     send(&peer, piece(&region, 8));
@@ -158,8 +94,7 @@ fn falls_back_to_tcp(managed: bool) {
     let posted = conn.post_recv(1, &mut |_| Ok(RecvWr { sges: piece(&region, 0), user: 42 }));
     assert_eq!(posted.is_err(), managed);
     let request = wait(&[&client, &server], kind::CONNECT_REQUEST);
-    let Some(Object::Conn(peer)) = object(request.conn) else { panic!("no connection") };
-    peer.accept(AcceptConfig::default()).unwrap();
+    let peer = accept(&request);
     wait(&[&client, &server], kind::ESTABLISHED);
     wait(&[&client, &server], kind::ESTABLISHED);
     assert_eq!(conn.info().provider, PROVIDER_IWARP);

@@ -38,6 +38,8 @@ mod timers;
 #[cfg(test)]
 mod traffic_test;
 #[cfg(test)]
+mod turns_test;
+#[cfg(test)]
 mod verbs_test;
 mod waker;
 
