@@ -1,9 +1,9 @@
 /* A device goes under load and comes back: bed_devices TYPE DEVICE NETDEV ADDRESS [OTHER-ADDRESS]
  *
  * For the test bed. Connections run over DEVICE (`rdma link add DEVICE type TYPE netdev NETDEV`), which serves ADDRESS, and
- * over another one, which serves OTHER-ADDRESS, unless this is the only device. The device is deleted: its connections end with "device gone", the command
- * returns although the program still holds memory that was registered, and the others go on. It is added again: both the
- * listener of that address and new connections find it, without a restart. */
+ * over another one, which serves OTHER-ADDRESS, unless this is the only device. The device is deleted: its connections end
+ * with "device gone", the command returns although the program still holds memory that was registered, and the others go
+ * on. It is added again: both the listener of that address and new connections find it, without a restart. */
 #include "helpers.h"
 
 #define LINKS 4
@@ -52,7 +52,7 @@ static void check_end(struct link *l, const rcg_event *ev, const char *who)
     if (ending) return;
     if (!l->on_device) FAIL("a connection of the other device ended: %s", ev->error ? ev->error->text : "?");
     ASSERT(ev->error != NULL);
-    /* The peer's end may be heard of first, as it is the same device. */
+    /* The peer's end is on the same device: the kernel may end it before we are told of the removal. */
     if (ev->error->reason != RCG_REASON_DEVICE_GONE && ev->error->reason != RCG_REASON_PEER_CLOSED)
         FAIL("%s: %s", who, ev->error->text);
 }

@@ -48,7 +48,7 @@ fn receives_survive(goes: bool, managed: bool) {
     let peer = accept(&request);
     wait(&[&client, &server], kind::ESTABLISHED);
     wait(&[&server], kind::ESTABLISHED);
-    send(&peer, piece(&region, 8));
+    send(&peer, piece(&region, 8)).unwrap();
     let got = next(&[&client]);
     let user = if managed { 0 } else { 42 };
     assert_eq!((got.kind, got.user, got.status, got.length), (kind::RECV, user, 0, 8));
@@ -98,7 +98,7 @@ fn falls_back_to_tcp(managed: bool) {
     wait(&[&client, &server], kind::ESTABLISHED);
     wait(&[&client, &server], kind::ESTABLISHED);
     assert_eq!(conn.info().provider, PROVIDER_IWARP);
-    send(&peer, piece(&region, 8));
+    send(&peer, piece(&region, 8)).unwrap();
     let got = wait(&[&client, &server], kind::RECV);
     let user = if managed { 0 } else { 42 };
     assert_eq!((got.user, got.status, got.length), (user, 0, 8));

@@ -81,6 +81,8 @@ pub(super) struct Driver {
     pub(super) entries: HashMap<u64, Entry>,
     /// Connections with more to do at once.
     again: Vec<Arc<Conn>>,
+    /// Connections that the device has failed something of, not told yet.
+    failed: Vec<Arc<Conn>>,
     buffer: Box<[u8]>,
     batch: Vec<Event>,
     /// What the channel has of rdma_cm and verbs, from their first use on.
@@ -109,6 +111,7 @@ impl Driver {
             timers: Timers::default(),
             entries: HashMap::new(),
             again: Vec::new(),
+            failed: Vec::new(),
             buffer: vec![0; READ_BUFFER].into_boxed_slice(),
             batch: Vec::new(),
             hub: None,
@@ -190,6 +193,7 @@ impl Driver {
         }
         self.entries.clear();
         self.again.clear();
+        self.failed.clear();
         self.hub = None;
     }
 
@@ -225,6 +229,7 @@ impl Driver {
 
     fn has_work(&self, channel: &Channel) -> bool {
         !self.again.is_empty()
+            || !self.failed.is_empty()
             || !self.commands.is_empty()
             || channel.has_kicks()
             || (channel.delivers() && channel.has_ready())
@@ -308,7 +313,11 @@ impl Driver {
         while let Some(key) = self.timers.pop(now) {
             self.timer(key, now);
         }
-        for conn in std::mem::take(&mut self.again) {
+        if !self.failed.is_empty() {
+            // rdma_cm may have told why already.
+            self.cm_events(channel);
+        }
+        for conn in self.failed.drain(..).chain(self.again.drain(..)).collect::<Vec<_>>() {
             self.drive(&conn, Happening::Go, now);
         }
         while let Some(conn) = channel.take_kick() {
@@ -347,11 +356,13 @@ impl Driver {
         }
         let hub = self.hub.as_mut();
         let mut io = Io { selector: &self.selector, buffer: &mut self.buffer, hub, done: None };
+        let by_device = matches!(happening, Happening::Work(_) | Happening::Async(_));
         let outcome = conn.drive(happening, now, &mut io);
         let done = io.done.take();
         self.timers.update(conn.id(), outcome.timer);
         if outcome.progress == Progress::More {
-            self.again.push(Arc::clone(conn));
+            let list = if by_device { &mut self.failed } else { &mut self.again };
+            list.push(Arc::clone(conn));
         }
         self.watch_fresh();
         if outcome.closed {

@@ -112,7 +112,7 @@ impl Endpoint {
     }
 
     /// A device goes on by itself; the channel has to see only what has failed.
-    fn after_verbs(&self) -> Progress {
+    pub(super) fn after_verbs(&self) -> Progress {
         match self {
             Self::Verbs(verbs) if verbs.has_failed() => Progress::More,
             _ => Progress::Waiting,

@@ -8,7 +8,7 @@ use super::conn::Conn;
 use super::fork;
 use super::log::{Level, Logger};
 use super::{Object, register, retire};
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 use crate::iwarp::qp::{QueuePair, StagePool};
 use crate::memory::{Access, Arena, ArenaConfig, KeyTable, Owner, Purpose, Region};
 use crate::verbs::{self, Devices};
@@ -137,7 +137,10 @@ impl Engine {
         // With the devices in use, so that what can't be registered is an error here and not later. Others follow when
         // they are first used.
         for device in self.devices.all() {
-            device.local_key(&region, Purpose::Local)?;
+            match device.local_key(&region, Purpose::Local) {
+                Err(error) if error.reason != Reason::DeviceGone => return Err(error),
+                _ => {}
+            }
         }
         region.set_handle(register(Object::Region(Arc::clone(&region)))?);
         self.keys.regions.fetch_add(1, Ordering::SeqCst);

@@ -23,6 +23,8 @@ mod instance;
 mod listener;
 pub mod log;
 mod perform;
+#[cfg(test)]
+mod removal_test;
 mod report;
 pub mod resolve;
 mod route;

@@ -116,13 +116,13 @@ impl Inner {
                 if let Some(verbs) = self.endpoint.verbs() {
                     verbs.work(completions, now, inputs);
                 }
-                Progress::Waiting
+                self.endpoint.after_verbs()
             }
             Happening::Async(event) => {
                 if let Some(verbs) = self.endpoint.verbs() {
-                    verbs.async_event(event, inputs);
+                    verbs.async_event(event);
                 }
-                Progress::Waiting
+                self.endpoint.after_verbs()
             }
             Happening::Timer => {
                 if self.life.poll_timeout().is_some_and(|at| at <= now) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{AcceptConfig, Channel, ChannelConfig, Conn, Engine, Event, Object, kind, object};
+use crate::error::Result;
 use crate::memory::Region;
 use crate::work::{Opcode, Payload, SendWr, SgeList, flags};
 
@@ -59,7 +60,7 @@ pub(super) fn piece(region: &Arc<Region>, at: usize) -> SgeList {
 }
 
 /// Posts one signalled Send.
-pub(super) fn send(conn: &Arc<Conn>, sges: SgeList) {
+pub(super) fn send(conn: &Arc<Conn>, sges: SgeList) -> Result<()> {
     let mut wr = Some(SendWr {
         opcode: Opcode::Send,
         flags: flags::SIGNALED,
@@ -70,7 +71,7 @@ pub(super) fn send(conn: &Arc<Conn>, sges: SgeList) {
         invalidate_key: 0,
         user: 1,
     });
-    conn.post(1, &mut |_| Ok(wr.take().unwrap())).unwrap();
+    conn.post(1, &mut |_| Ok(wr.take().unwrap()))
 }
 
 /// Says yes to the request that an event tells of.

@@ -32,7 +32,7 @@ pub(crate) struct Device {
     handle: DeviceHandle,
     limits: DeviceLimits,
     pd: Mutex<Option<Arc<Pd>>>,
-    gone: AtomicBool,
+    gone: Arc<AtomicBool>,
     registered: Mutex<Vec<(Weak<Region>, Weak<Registered>)>>,
 }
 
@@ -68,7 +68,7 @@ impl Device {
         self.pd.lock().clone().ok_or_else(gone)
     }
 
-    /// Whether it has been removed.
+    /// Whether it has been removed, as far as any engine of this process has been told.
     pub(crate) fn is_gone(&self) -> bool {
         self.gone.load(Ordering::Acquire)
     }
@@ -175,6 +175,23 @@ impl Drop for Device {
     }
 }
 
+/// What tells that a device was removed, one for all engines of the process. The kernel tells one id after another, and
+/// both ends of a connection may be here: whoever is told first tears his end down, and the other is to know why.
+fn removal_flag(handle: DeviceHandle) -> Arc<AtomicBool> {
+    static FLAGS: Mutex<Vec<(DeviceHandle, Weak<AtomicBool>)>> = Mutex::new(Vec::new());
+    let mut flags = FLAGS.lock();
+    flags.retain(|(_, flag)| flag.strong_count() > 0);
+    // One that was raised is another device's, whose context lay at the same address.
+    let lowered = |flag: &Arc<AtomicBool>| !flag.load(Ordering::Acquire);
+    let mut known = flags.iter().filter(|(other, _)| *other == handle);
+    if let Some(flag) = known.find_map(|(_, flag)| flag.upgrade().filter(lowered)) {
+        return flag;
+    }
+    let flag = Arc::default();
+    flags.push((handle, Arc::downgrade(&flag)));
+    flag
+}
+
 fn gone() -> Error {
     Error::new(libc::ENODEV, Reason::DeviceGone, "the device was removed")
 }
@@ -202,7 +219,7 @@ impl Devices {
             handle,
             limits: handle.limits(id.port())?,
             pd: Mutex::new(Some(Pd::new(handle)?)),
-            gone: AtomicBool::new(false),
+            gone: removal_flag(handle),
             registered: Mutex::default(),
         });
         list.push(Arc::clone(&device));

@@ -111,7 +111,9 @@ impl Endpoint {
                     self.begin(now, events);
                 }
                 self.take_as_ready(now, events);
-                events.push(Event::Disconnected);
+                // The peer may have left because of what has failed.
+                let failure = self.failure.take().map(Event::StreamError);
+                events.push(self.unless_removed(failure.unwrap_or(Event::Disconnected)));
             }
             CmKind::DeviceRemoval => {
                 if let Some(device) = &self.device {
@@ -190,7 +192,7 @@ impl Endpoint {
         Event::Rejected(error.at(Stage::Handshake))
     }
 
-    /// Completions of this connection's queue pairs.
+    /// Completions of this connection's queue pairs. One that has failed is told by [`Endpoint::report_failure`].
     pub(crate) fn work(&mut self, completions: &[Wc], now: Instant, events: &mut Vec<Event>) {
         for wc in completions {
             // One of an attempt that was abandoned is not about what is in the queues now.
@@ -200,7 +202,6 @@ impl Endpoint {
         }
         self.expect_quiet(now);
         self.check_flushed(events);
-        self.report_failure(events);
     }
 
     fn completion(&mut self, wc: &Wc, now: Instant, events: &mut Vec<Event>) {
@@ -242,26 +243,31 @@ impl Endpoint {
         }
     }
 
-    /// An asynchronous event about the queue pair.
-    pub(crate) fn async_event(&mut self, event: AsyncEvent, events: &mut Vec<Event>) {
+    /// An asynchronous event about the queue pair, as [`Endpoint::work`].
+    pub(crate) fn async_event(&mut self, event: AsyncEvent) {
         if event.is_qp_failure() && !self.ended {
             let text = format!("the device reports a failure of the queue pair (event {})", event.kind);
             let error = Error::new(libc::ECONNRESET, Reason::Protocol, text).with_code(event.kind as i32);
             self.failure.get_or_insert_with(|| error.at(Stage::Connected));
         }
-        self.report_failure(events);
     }
 
     /// Says that the connection has failed, once.
     pub(crate) fn report_failure(&mut self, events: &mut Vec<Event>) {
         if !self.ended {
-            events.extend(self.failure.take().map(Event::StreamError));
+            let failure = self.failure.take().map(Event::StreamError);
+            events.extend(failure.map(|event| self.unless_removed(event)));
         }
     }
 
-    /// Whether a doorbell has failed on a thread that is not the channel's.
+    /// An end of the connection, or what is behind it: rdma_cm may not have told this id yet that its device goes.
+    fn unless_removed(&self, event: Event) -> Event {
+        if self.device.as_ref().is_some_and(|device| device.is_gone()) { Event::DeviceRemoved } else { event }
+    }
+
+    /// Whether there is a failure to report: of the device's, or of a doorbell on a thread that is not the channel's.
     pub(crate) fn has_failed(&self) -> bool {
-        self.failure.is_some()
+        self.failure.is_some() && !self.ended
     }
 
     /// Sees to it that the end of what has been posted will be noticed: what was done in silence has no completion, not

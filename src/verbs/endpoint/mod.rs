@@ -97,7 +97,7 @@ pub(crate) struct Endpoint {
     /// Passive side: when a connection whose peer has sent counts as established without a word of rdma_cm.
     ready_by: Option<Instant>,
     ended: bool,
-    /// A doorbell that failed half way: the connection has to end.
+    /// What has failed, and that is not told yet: the connection has to end.
     failure: Option<Error>,
     /// The queue pair is to flush; `Flushed` has not been told yet.
     flushing: bool,
@@ -275,7 +275,7 @@ impl Endpoint {
             let text = "the device of the connection is known from RCG_EVENT_ESTABLISHED on";
             return Err(Error::state(libc::EAGAIN, text));
         };
-        let key = device.remote_key(region, offset, length, access)?;
+        let key = device.remote_key(region, offset, length, access).map_err(post::to_caller)?;
         if self.granted.len() == self.granted.capacity() {
             self.granted.retain(|(region, _)| region.strong_count() > 0);
         }

@@ -45,7 +45,10 @@ impl Endpoint {
         }
         let before = self.sq.len();
         let queued = self.queue_sends(n, build, caps);
-        queued.and_then(|()| self.ring(before, caps)).inspect_err(|_| self.sq.truncate(before))?;
+        queued.and_then(|()| self.ring(before, caps)).map_err(|error| {
+            self.sq.truncate(before);
+            to_caller(error)
+        })?;
         self.counters.operations += n as u64;
         Ok(())
     }
@@ -326,7 +329,7 @@ impl Endpoint {
             return Ok(());
         }
         self.rq.truncate(before);
-        Err(error)
+        Err(to_caller(error))
     }
 
     /// Takes a lent buffer back and posts it again.
@@ -385,6 +388,11 @@ fn add_receive(chain: &mut RecvChain, wr: &RecvWr, device: &Device, caps: QpCaps
         count = 1;
     }
     Ok(count)
+}
+
+/// What a call says of a device that was removed: the connection has ended, although its event may be yet to come.
+pub(super) fn to_caller(error: Error) -> Error {
+    if error.reason == Reason::DeviceGone { Error { errno: libc::ENOTCONN, ..error } } else { error }
 }
 
 /// The operation of one part of a work request and where it goes.

@@ -7,6 +7,7 @@ use parking_lot::MutexGuard;
 
 use super::fabric::{Completions, Fabric, Key, Notifier, Region, State};
 use super::failed_with;
+use super::queue::Qp;
 use super::signal::Signal;
 use crate::error::Result;
 use crate::verbs::types::{AsyncEvent, DeviceLimits, Rights, Wc};
@@ -149,7 +150,8 @@ impl Drop for Mr {
     fn drop(&mut self) {
         let mut state = self.pd.fabric.lock();
         let lkey = self.local_key();
-        if state.qps.values().any(|qp| qp.uses(lkey)) {
+        let staying = |qp: &Qp| !state.devices[&qp.device].leaving;
+        if state.qps.values().any(|qp| qp.uses(lkey) && staying(qp)) {
             state.violation("a region was deregistered that posted operations use");
         }
         let device = state.pds[&self.pd.key];

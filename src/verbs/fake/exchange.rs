@@ -262,6 +262,14 @@ impl State {
         requests.into_iter().for_each(|request| self.destroy_id(request));
     }
 
+    /// Tells one id of a removal that has begun.
+    pub(super) fn begin_removal(&mut self, device: Key) {
+        self.devices.get_mut(&device).expect("the test names a device it has made").leaving = true;
+        let told = self.ids.iter().find(|(_, id)| id.device == Some(device) && id.is_connected());
+        let told = told.map(|(key, _)| *key);
+        told.into_iter().for_each(|id| self.push(id, CmKind::DeviceRemoval, 0, ConnParam::default()));
+    }
+
     pub(super) fn remove_device(&mut self, device: Key, removal: Removal) {
         let there = self.devices.get_mut(&device).expect("the test names a device it has made");
         if std::mem::replace(&mut there.removed, true) {

@@ -80,6 +80,8 @@ pub(crate) enum Removal {
 
 pub(super) struct Device {
     pub(super) config: DeviceConfig,
+    /// The connection manager tells of its removal.
+    pub(super) leaving: bool,
     pub(super) removed: bool,
     pub(super) async_events: VecDeque<(AsyncEvent, Key)>,
     pub(super) signal: Signal,
@@ -268,13 +270,20 @@ impl Fabric {
         let mut state = self.lock();
         let key = state.key();
         let signal = Signal::new().expect("an eventfd for the model");
-        state.devices.insert(key, Device { config, removed: false, async_events: VecDeque::new(), signal });
+        let device = Device { config, leaving: false, removed: false, async_events: VecDeque::new(), signal };
+        state.devices.insert(key, device);
         key
     }
 
     /// Takes a device away. Adding it again makes another one.
     pub(crate) fn remove_device(&self, device: u64, removal: Removal) {
         self.lock().remove_device(device, removal);
+    }
+
+    /// Tells the first connected id of a device that it goes, and no other yet: rdma_cm tells one after another, and may
+    /// be kept from going on. The device works as before.
+    pub(crate) fn begin_removal(&self, device: u64) {
+        self.lock().begin_removal(device);
     }
 
     /// Has the call at this position (from 1) fail.
