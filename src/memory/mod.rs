@@ -4,12 +4,14 @@
 //! to it happens in this module or in [`crate::work`].
 
 mod arena;
+mod block;
 mod keys;
 mod receive_pool;
 mod region;
 mod registration;
 
 pub use arena::{Arena, ArenaConfig};
+pub use block::Block;
 pub use keys::{Key, KeyFault, KeyTable, Owner};
 pub use receive_pool::ReceivePool;
 pub use region::{Access, Region};
