@@ -224,6 +224,11 @@ impl Region {
         Ok(key)
     }
 
+    /// Whether a peer's key on a device is still good.
+    pub fn has_device_key(&self, device: u64, key: u32) -> bool {
+        self.registrations.has_remote(device, key)
+    }
+
     /// Ends a peer's key of a device, as when its connection ends or the peer has invalidated it.
     pub fn end_device_key(&self, device: u64, key: u32) -> bool {
         let ended = |of, purpose, other| of == device && purpose == Purpose::Remote && other == key;

@@ -44,6 +44,12 @@ impl Registrations {
         list.iter().find(|entry| entry.device == device && entry.purpose == purpose).map(|entry| entry.key)
     }
 
+    /// Whether a key for peers on this device is still good.
+    pub(super) fn has_remote(&self, device: u64, key: u32) -> bool {
+        let good = |entry: &Entry| (entry.device, entry.purpose, entry.key) == (device, Purpose::Remote, key);
+        self.list.read().iter().any(good)
+    }
+
     /// Adds a registration. Where another thread was first with one for our own use, that one stays: its key is
     /// returned.
     pub(super) fn add(&self, device: u64, purpose: Purpose, key: u32, hold: Arc<dyn Hold>) -> u32 {

@@ -277,7 +277,11 @@ impl Endpoint {
         };
         let key = device.remote_key(region, offset, length, access).map_err(post::to_caller)?;
         if self.granted.len() == self.granted.capacity() {
-            self.granted.retain(|(region, _)| region.strong_count() > 0);
+            // Those that were revoked meanwhile, too: a caller may ask for a key per operation.
+            let number = device.number();
+            self.granted.retain(|(region, key)| {
+                region.upgrade().is_some_and(|region| region.has_device_key(number, *key))
+            });
         }
         self.granted.push((Arc::downgrade(region), key));
         Ok(key)
