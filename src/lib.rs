@@ -9,6 +9,7 @@ pub mod engine;
 pub mod error;
 pub mod iwarp;
 pub mod memory;
+pub mod rpc;
 pub mod verbs;
 pub mod wire;
 pub mod work;

@@ -117,6 +117,7 @@ impl rcg_connect_attr {
             mpa_revision: attr.mpa_revision,
             // SAFETY: as above.
             local: if attr.local.is_unset() { None } else { Some(unsafe { attr.local.read() }?) },
+            protocol: None,
         })
     }
 

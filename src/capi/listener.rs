@@ -93,6 +93,7 @@ impl rcg_listen_attr {
             handshake_timeout_ms: attr.handshake_timeout_ms,
             v6only: ffi::switch(attr.v6only, "v6only")?,
             channels: channels.iter().map(look_up).collect::<Result<_>>()?,
+            protocol: None,
         })
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use socket2::SockAddr;
 
 use super::channel::Channel;
+use super::upper::Protocol;
 use crate::error::{Error, Reason, Result};
 use crate::iwarp::handshake::{CrcPolicy, max_private_data};
 use crate::iwarp::qp::max_ulpdu_within;
@@ -147,6 +148,8 @@ pub struct ConnectConfig {
     pub mpa_revision: u32,
     /// Local address to bind.
     pub local: Option<SockAddr>,
+    /// What is spoken on top.
+    pub protocol: Option<Protocol>,
 }
 
 /// What `rcg_listen` takes.
@@ -166,6 +169,8 @@ pub struct ListenConfig {
     pub v6only: bool,
     /// Channels to spread connections over; empty = the listener's.
     pub channels: Vec<Arc<Channel>>,
+    /// What is spoken on top.
+    pub protocol: Option<Protocol>,
 }
 
 /// What `rcg_accept` takes.

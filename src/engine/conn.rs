@@ -15,10 +15,12 @@ use super::config::{
 };
 use super::endpoint::Endpoint;
 use super::event::{Event, event_flags, kind};
+use super::instance::Engine;
 use super::listener::Listener;
 use super::perform::{Happening, Io, Outcome};
 use super::resolve::{format_addr, numeric};
 use super::route::{Candidate, candidates};
+use super::upper::{Protocol, Upper};
 use super::{Object, register, retire};
 use crate::cm::{self, Life, Request, State};
 use crate::error::{Error, Reason, Result};
@@ -78,11 +80,19 @@ pub struct Conn {
     in_ready: AtomicBool,
     in_kicks: AtomicBool,
     ended: AtomicBool,
+    upper: Option<Arc<dyn Upper>>,
     pub(super) inner: Mutex<Inner>,
 }
 
 impl Conn {
-    fn create(channel: &Arc<Channel>, id: u64, name: String, inner: Inner) -> Result<Arc<Self>> {
+    fn create(
+        channel: &Arc<Channel>,
+        id: u64,
+        name: String,
+        protocol: Option<&Protocol>,
+        inner: Inner,
+    ) -> Result<Arc<Self>> {
+        let upper = protocol.map(Protocol::make).transpose()?;
         let conn = Arc::new(Self {
             handle: AtomicUsize::new(0),
             id,
@@ -91,6 +101,7 @@ impl Conn {
             in_ready: AtomicBool::new(false),
             in_kicks: AtomicBool::new(false),
             ended: AtomicBool::new(false),
+            upper,
             inner: Mutex::new(inner),
         });
         conn.handle.store(register(Object::Conn(Arc::clone(&conn)))?, Ordering::Relaxed);
@@ -163,8 +174,9 @@ impl Conn {
         inner.devices = devices;
         inner.timeout = deadline;
         inner.host = host;
+        let protocol = config.protocol.clone();
         inner.connect = Some(config);
-        let conn = Self::create(channel, id, name, inner)?;
+        let conn = Self::create(channel, id, name, protocol.as_ref(), inner)?;
         if let Err(error) = channel.admit(Command::Add(Arc::clone(&conn))) {
             retire(conn.handle());
             return Err(error);
@@ -232,7 +244,7 @@ impl Conn {
         inner.listener = Some(Arc::clone(listener));
         inner.local = local;
         inner.peer = peer.map(Arc::new);
-        Self::create(channel, id, name, inner)
+        Self::create(channel, id, name, listener.protocol.as_ref(), inner)
     }
 
     /// Its handle.
@@ -246,6 +258,21 @@ impl Conn {
 
     pub(super) fn channel(&self) -> &Arc<Channel> {
         &self.channel
+    }
+
+    /// The engine that it belongs to.
+    pub fn engine(&self) -> &Arc<Engine> {
+        self.channel.engine()
+    }
+
+    /// Whether a Send can invalidate a key of the peer's.
+    pub fn can_invalidate(&self) -> bool {
+        self.inner.lock().endpoint.can_invalidate()
+    }
+
+    /// What is spoken on top of it.
+    pub fn upper(&self) -> Option<&dyn Upper> {
+        self.upper.as_deref()
     }
 
     pub(super) fn is_ended(&self) -> bool {
@@ -266,7 +293,10 @@ impl Conn {
     }
 
     /// Accepts the peer's request. ESTABLISHED or CONNECT_FAILED follows.
-    pub fn accept(self: &Arc<Self>, config: AcceptConfig) -> Result<()> {
+    pub fn accept(self: &Arc<Self>, mut config: AcceptConfig) -> Result<()> {
+        if let Some(upper) = self.upper.as_deref().filter(|_| config.private_data.is_empty()) {
+            config.private_data = upper.accept_data();
+        }
         let limits = iwarp_limits();
         if config.ird > limits.max_ird || config.ord > limits.max_ord {
             return Err(Error::invalid("ird or ord is over the limit"));
@@ -421,14 +451,31 @@ impl Conn {
     }
 
     /// Moves events to `out` until it holds `max`; returns whether there are more.
-    pub(super) fn collect(&self, max: usize, out: &mut Vec<Event>) -> bool {
+    pub(super) fn collect(self: &Arc<Self>, max: usize, out: &mut Vec<Event>) -> bool {
         self.in_ready.store(false, Ordering::SeqCst);
+        if let Some(upper) = &self.upper {
+            return self.collect_through(&**upper, max, out);
+        }
         let mut inner = self.inner.lock();
         while out.len() < max {
             let Some(event) = inner.next_event(self.handle()) else { break };
             out.push(event);
         }
         inner.has_events()
+    }
+
+    /// The same for those of the protocol on top. The lock is free while that works: it posts.
+    fn collect_through(self: &Arc<Self>, upper: &dyn Upper, max: usize, out: &mut Vec<Event>) -> bool {
+        while out.len() < max {
+            if let Some(event) = upper.next() {
+                out.push(event);
+                continue;
+            }
+            let event = self.inner.lock().next_event(self.handle());
+            let Some(event) = event else { return false };
+            upper.take(self, event);
+        }
+        upper.has_next() || self.inner.lock().has_events()
     }
 }
 

@@ -77,6 +77,14 @@ impl Endpoint {
         }
     }
 
+    /// Whether a Send can invalidate a key of the peer's; iWARP always has it.
+    pub(super) fn can_invalidate(&self) -> bool {
+        match self {
+            Self::Iwarp(_) => true,
+            Self::Verbs(verbs) => verbs.can_invalidate(),
+        }
+    }
+
     // ---- posting: any thread, under the connection's lock ----
 
     /// Posts operations, all or none. `More` = the channel has to go on.

@@ -1,5 +1,6 @@
 //! Events as the channel delivers them, and the report of a failure.
 
+use std::any::Any;
 use std::ffi::c_char;
 use std::sync::Arc;
 
@@ -72,6 +73,8 @@ pub struct Event {
     pub peer: Option<Arc<SockAddr>>,
     /// Why it failed or ended.
     pub error: Option<Arc<ErrorReport>>,
+    /// What the protocol on top has to say.
+    pub attached: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 /// Everything known about a failure, in the layout of `rcg_error`.

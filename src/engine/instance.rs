@@ -77,7 +77,8 @@ impl Engine {
         self.logger.log(level, message);
     }
 
-    pub(super) fn keys(&self) -> &Arc<KeyTable> {
+    /// The keys of its memory.
+    pub fn keys(&self) -> &Arc<KeyTable> {
         &self.keys
     }
 

@@ -12,6 +12,7 @@ use super::channel::{Channel, Command, Source};
 use super::config::{ListenConfig, PROVIDER_VERBS, QpPlan, millis};
 use super::event::{Event, kind};
 use super::log::Level;
+use super::upper::Protocol;
 use super::{Object, register, retire};
 use crate::error::{Error, Result};
 use crate::iwarp::endpoint::OWN_MAX_ULPDU;
@@ -63,6 +64,7 @@ pub struct Listener {
     handle: AtomicUsize,
     id: u64,
     context: usize,
+    pub(super) protocol: Option<Protocol>,
     channel: Arc<Channel>,
     spread: Vec<Arc<Channel>>,
     next: AtomicUsize,
@@ -92,6 +94,7 @@ impl Listener {
             handle: AtomicUsize::new(0),
             id: engine.next_id(),
             context: config.context,
+            protocol: config.protocol,
             channel: Arc::clone(channel),
             spread,
             next: AtomicUsize::new(0),

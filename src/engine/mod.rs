@@ -41,6 +41,7 @@ mod timers;
 mod traffic_test;
 #[cfg(test)]
 mod turns_test;
+mod upper;
 #[cfg(test)]
 mod verbs_test;
 mod waker;
@@ -58,6 +59,7 @@ pub use fork::check_process;
 pub use info::ConnInfo;
 pub use instance::{Engine, EngineConfig, arena_destroy, arena_take, deregister, key};
 pub use listener::{Listener, ListenerInfo};
+pub use upper::{Protocol, Upper};
 
 use crate::error::Result;
 use crate::memory::{Arena, Region};

@@ -389,6 +389,26 @@ fn dialect_of_end(at: Reader<'_>) -> Dialect {
     if at.0 == [0; WORD] { Dialect::GlusterFs } else { Dialect::Rfc }
 }
 
+/// Octets of a header with so many read segments, write chunks of so many segments, and a reply chunk.
+#[must_use]
+pub fn header_octets(reads: usize, writes: &[usize], reply: Option<usize>, dialect: Dialect) -> usize {
+    octets_of(reads, writes.iter().copied(), reply, dialect)
+}
+
+fn octets_of(
+    reads: usize,
+    writes: impl Iterator<Item = usize>,
+    reply: Option<usize>,
+    dialect: Dialect,
+) -> usize {
+    let chunk = |segments: usize| WORD + segments * Segment::LEN;
+    let extra = if dialect == Dialect::GlusterFs { WORD } else { 0 };
+    MIN_LEN
+        + reads * ReadSegment::LEN
+        + writes.map(|segments| WORD + chunk(segments)).sum::<usize>()
+        + reply.map_or(0, |segments| chunk(segments) + extra)
+}
+
 /// A header to be sent, of RDMA_MSG or RDMA_NOMSG.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Outgoing<'a> {
@@ -412,12 +432,8 @@ impl Outgoing<'_> {
     /// Octets that it takes.
     #[must_use]
     pub fn octets(&self) -> usize {
-        let chunk = |segments: &[Segment]| WORD + segments.len() * Segment::LEN;
-        let extra = if self.dialect == Dialect::GlusterFs { WORD } else { 0 };
-        MIN_LEN
-            + self.reads.len() * ReadSegment::LEN
-            + self.writes.iter().map(|segments| WORD + chunk(segments)).sum::<usize>()
-            + self.reply.map_or(0, |segments| chunk(segments) + extra)
+        let writes = self.writes.iter().map(|segments| segments.len());
+        octets_of(self.reads.len(), writes, self.reply.map(<[Segment]>::len), self.dialect)
     }
 
     /// Writes it to the beginning of `out` and returns its octets; `None`: there is no room.

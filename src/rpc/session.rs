@@ -1,0 +1,358 @@
+//! The protocol of one connection: its events go in, events about messages come out.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+use parking_lot::Mutex;
+
+use super::config::Config;
+use super::kind;
+use super::message::{Call, Message, Reply};
+use super::outbox::{Octets, Op, Outbox, Then};
+use super::pool::Pool;
+use super::requester::Requester;
+use super::responder::Responder;
+use crate::engine::{Conn, Event, Upper, event_flags, kind as base};
+use crate::error::{Error, Result};
+use crate::memory::{Block, KeyTable};
+use crate::wire::cm_private::{CmPrivate, DEFAULT_THRESHOLD};
+use crate::wire::rpcrdma::{self, Body, Complaint, Dialect, ERROR_LEN, Header, Outgoing, Refusal};
+use crate::work::{MAX_INLINE, Opcode, SgeList};
+
+/// The second word of an RPC message.
+const CALL: u32 = 0;
+const REPLY: u32 = 1;
+
+/// What a session has counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counters {
+    /// Calls made.
+    pub calls: u64,
+    /// Calls taken.
+    pub asked: u64,
+    /// Read chunks, write chunks and reply chunks: offered by us, and used for the peer.
+    pub reads: u64,
+    /// See `reads`.
+    pub writes: u64,
+    /// See `reads`.
+    pub replies: u64,
+    /// Messages that made no sense, and replies that nobody waits for.
+    pub bad: u64,
+    /// Errors sent.
+    pub errors: u64,
+}
+
+/// What both sides have agreed on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    /// Octets of the longest message to the peer.
+    pub(super) send: usize,
+    /// Octets of the longest message from it.
+    pub(super) recv: usize,
+    /// It lets us invalidate its keys.
+    pub(super) invalidate: bool,
+    pub(super) dialect: Dialect,
+}
+
+/// What the two tables of calls share.
+pub(super) struct Core {
+    pub(super) config: Config,
+    pub(super) terms: Terms,
+    pub(super) outbox: Outbox,
+    pub(super) pool: Pool,
+    pub(super) counters: Counters,
+    events: VecDeque<Event>,
+    /// An event of the connection's, for what all events of it say.
+    pattern: Event,
+    established: bool,
+    ended: bool,
+}
+
+struct State {
+    core: Core,
+    requester: Requester,
+    responder: Responder,
+}
+
+/// The protocol of one connection.
+pub struct Session {
+    state: Mutex<State>,
+    config: Config,
+}
+
+impl Core {
+    /// An error unless both sides may send.
+    pub(super) fn check_open(&self) -> Result<()> {
+        if self.established && !self.ended {
+            return Ok(());
+        }
+        Err(Error::state(libc::ENOTCONN, "the connection is not established"))
+    }
+
+    pub(super) fn tell(&mut self, event: Event) {
+        let pattern = &self.pattern;
+        let (conn, context, peer) = (pattern.conn, pattern.context, pattern.peer.clone());
+        self.events.push_back(Event { conn, context, peer, ..event });
+    }
+
+    /// A Send of a header and what follows it: small ones are copied by the provider, others go from a block.
+    pub(super) fn message(
+        &mut self,
+        table: &Arc<KeyTable>,
+        header: &Outgoing<'_>,
+        rest: &[&[u8]],
+    ) -> Result<(Op, Option<Block>)> {
+        let mut octets = vec![0; header.octets()];
+        header.emit(&mut octets).ok_or_else(|| Error::invalid("too many segments in one chunk"))?;
+        rest.iter().for_each(|part| octets.extend_from_slice(part));
+        if octets.len() > self.terms.send {
+            return Err(Error::invalid("the message is over the inline threshold"));
+        }
+        self.send(table, &octets)
+    }
+
+    fn send(&mut self, table: &Arc<KeyTable>, octets: &[u8]) -> Result<(Op, Option<Block>)> {
+        let op = |octets| Op { opcode: Opcode::Send, octets, remote: (0, 0), invalidate: 0 };
+        if octets.len() <= MAX_INLINE {
+            let copied: ArrayVec<u8, MAX_INLINE> = octets.iter().copied().collect();
+            return Ok((op(Octets::Inline(copied)), None));
+        }
+        let block = self.pool.take(table, octets.len())?;
+        let sge = block.region().sge(block.at(0), octets.len())?;
+        sge.fill(0, octets);
+        let mut sges = SgeList::new();
+        sges.push(sge);
+        Ok((op(Octets::Sges(sges)), Some(block)))
+    }
+
+    /// Answers a message that made no sense; nobody waits for whether that works.
+    pub(super) fn complain(&mut self, conn: &Arc<Conn>, xid: u32, version: u32, complaint: Complaint) {
+        let mut out = [0; ERROR_LEN];
+        let length = rpcrdma::emit_error(xid, version, self.grant(), complaint, &mut out);
+        let octets = out.get(..length).unwrap_or_default();
+        if let Ok((op, block)) = self.send(conn.engine().keys(), octets) {
+            let _ = self.outbox.send(conn, vec![op], Vec::from_iter(block), Then::Nothing);
+            self.counters.errors += 1;
+        }
+    }
+
+    /// What we grant to whoever calls us.
+    pub(super) fn grant(&self) -> u32 {
+        if self.config.active { self.config.backchannel } else { self.config.credits }
+    }
+
+    /// The peer's private data, at the one moment when they come.
+    fn hear(&mut self, private_data: Option<&[u8]>) {
+        let said = private_data.and_then(CmPrivate::parse).filter(|_| !self.config.silent);
+        let config = &self.config;
+        self.terms = match said {
+            Some(said) => Terms {
+                send: config.inline_send.min(said.recv_size),
+                recv: config.inline_recv.min(said.send_size),
+                invalidate: said.invalidate,
+                ..self.terms
+            },
+            None => Terms { send: DEFAULT_THRESHOLD, recv: DEFAULT_THRESHOLD, ..self.terms },
+        };
+    }
+}
+
+impl Session {
+    /// A session of a connection that is coming.
+    pub(super) fn new(config: Config) -> Arc<Self> {
+        let terms = Terms {
+            send: DEFAULT_THRESHOLD,
+            recv: DEFAULT_THRESHOLD,
+            invalidate: false,
+            dialect: config.dialect,
+        };
+        let core = Core {
+            config,
+            terms,
+            outbox: Outbox::default(),
+            pool: Pool::default(),
+            counters: Counters::default(),
+            events: VecDeque::new(),
+            pattern: Event::default(),
+            established: false,
+            ended: false,
+        };
+        let most = if config.active { config.credits } else { config.backchannel };
+        let state = State { core, requester: Requester::new(most), responder: Responder::default() };
+        Arc::new(Self { state: Mutex::new(state), config })
+    }
+
+    /// The session of a connection, if it has one.
+    pub fn of(conn: &Conn) -> Result<&Self> {
+        let session = conn.upper().and_then(|upper| upper.as_any().downcast_ref());
+        session.ok_or_else(|| Error::invalid("the connection is not one for RPC"))
+    }
+
+    /// Makes a call. Its REPLY event comes exactly once.
+    pub fn call(&self, conn: &Arc<Conn>, call: Call) -> Result<()> {
+        let State { core, requester, .. } = &mut *self.state.lock();
+        core.check_open()?;
+        requester.call(core, conn, call)
+    }
+
+    /// Answers a call. If this succeeds an ANSWERED event comes exactly once.
+    pub fn reply(&self, conn: &Arc<Conn>, call: u64, reply: Reply) -> Result<()> {
+        let State { core, responder, .. } = &mut *self.state.lock();
+        core.check_open()?;
+        responder.reply(core, conn, call, reply)
+    }
+
+    /// Answers a call with an error of the transport's: ERR_CHUNK.
+    pub fn refuse(&self, conn: &Arc<Conn>, call: u64) -> Result<()> {
+        let State { core, responder, .. } = &mut *self.state.lock();
+        core.check_open()?;
+        responder.refuse(core, conn, call)
+    }
+
+    /// What has been counted.
+    pub fn counters(&self) -> Counters {
+        self.state.lock().core.counters
+    }
+}
+
+impl State {
+    fn received(&mut self, conn: &Arc<Conn>, message: Vec<u8>) {
+        let Self { core, requester, responder } = self;
+        let header = match Header::parse(&message, core.terms.dialect) {
+            Ok(header) => header,
+            Err(refusal) => return self.refused(conn, refusal),
+        };
+        let xid = header.xid;
+        match header.body {
+            Body::Error(complaint) => requester.failed(core, conn, xid, header.credits, complaint),
+            Body::Message(chunks, rpc) => match kind_of(rpc, xid) {
+                Some(CALL) => {
+                    let at = message.len() - rpc.len();
+                    responder.asked(core, conn, (xid, header.credits), &chunks, &message, Some(at));
+                }
+                Some(REPLY) => requester.answered(core, conn, (xid, header.credits), &chunks, Some(rpc)),
+                _ if core.config.active => requester.garbled(core, conn, xid),
+                // Too short to be answered to, or not what its header says: kernel servers are silent.
+                _ => core.counters.bad += 1,
+            },
+            Body::NoMessage(chunks) if core.config.active => {
+                requester.answered(core, conn, (xid, header.credits), &chunks, None);
+            }
+            Body::NoMessage(chunks) => {
+                responder.asked(core, conn, (xid, header.credits), &chunks, &message, None);
+            }
+        }
+    }
+
+    fn refused(&mut self, conn: &Arc<Conn>, refusal: Refusal) {
+        let Self { core, requester, .. } = self;
+        core.counters.bad += 1;
+        if let Refusal::Answer { xid, version, complaint } = refusal {
+            if core.config.active {
+                requester.garbled(core, conn, xid);
+            } else {
+                core.complain(conn, xid, version, complaint);
+            }
+        }
+    }
+
+    fn completed(&mut self, conn: &Arc<Conn>, index: usize) {
+        let Self { core, responder, .. } = self;
+        match core.outbox.completed(index, &mut core.pool) {
+            Some(Then::Answered(user)) => {
+                core.tell(Event { kind: kind::ANSWERED, user, ..Event::default() });
+            }
+            Some(Then::Pulled(call)) => responder.pulled(core, conn, call),
+            Some(Then::Nothing) | None => {}
+        }
+        core.outbox.go_on(conn);
+    }
+
+    /// Tells everybody who waits that it is over.
+    fn end(&mut self) {
+        let Self { core, requester, responder } = self;
+        if std::mem::replace(&mut core.ended, true) {
+            return;
+        }
+        for then in core.outbox.end() {
+            if let Then::Answered(user) = then {
+                let status = -libc::ECANCELED;
+                core.tell(Event { kind: kind::ANSWERED, user, status, ..Event::default() });
+            }
+        }
+        requester.end(core);
+        responder.end();
+    }
+}
+
+/// Whether it is a call or a reply; `None`: it is neither, or not with this identifier.
+fn kind_of(rpc: &[u8], xid: u32) -> Option<u32> {
+    let word = |at: usize| rpc.get(at..)?.first_chunk().map(|octets| u32::from_be_bytes(*octets));
+    (word(0)? == xid).then(|| word(4)).flatten()
+}
+
+impl Upper for Session {
+    fn take(&self, conn: &Arc<Conn>, event: Event) {
+        let mut state = self.state.lock();
+        match event.kind {
+            base::RECV if event.status == 0 => {
+                let mut message = vec![0; event.length];
+                // SAFETY: the buffer is lent to us until `release`; nobody else has it, and raw pointers only.
+                unsafe {
+                    let from = std::ptr::with_exposed_provenance::<u8>(event.data);
+                    std::ptr::copy_nonoverlapping(from, message.as_mut_ptr(), message.len());
+                }
+                // Before anybody hears of the message, so that whoever sends the next one finds a receive.
+                if event.flags & event_flags::LENT != 0 {
+                    let _ = conn.release(event.buffer);
+                }
+                state.received(conn, message);
+            }
+            base::RECV => {}
+            base::COMPLETION if event.status == 0 => state.completed(conn, event.user),
+            // What has failed ends the connection.
+            base::COMPLETION => {}
+            _ => {
+                if event.kind == base::CONNECT_REQUEST || event.kind == base::ESTABLISHED {
+                    state.core.pattern = Event {
+                        conn: event.conn,
+                        context: event.context,
+                        peer: event.peer.clone(),
+                        ..Event::default()
+                    };
+                    if (event.kind == base::ESTABLISHED) == self.config.active {
+                        state.core.hear(event.private_data.as_deref());
+                    }
+                    state.core.established |= event.kind == base::ESTABLISHED;
+                }
+                if matches!(event.kind, base::CONNECT_FAILED | base::DISCONNECTED | base::CLOSED) {
+                    state.end();
+                }
+                state.core.events.push_back(event);
+            }
+        }
+    }
+
+    fn next(&self) -> Option<Event> {
+        self.state.lock().core.events.pop_front()
+    }
+
+    fn has_next(&self) -> bool {
+        !self.state.lock().core.events.is_empty()
+    }
+
+    fn accept_data(&self) -> Vec<u8> {
+        self.config.private_data()
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// A message as an event carries it.
+pub(super) fn attached(message: &Arc<Message>) -> Option<Arc<dyn Any + Send + Sync>> {
+    Some(Arc::clone(message) as Arc<dyn Any + Send + Sync>)
+}
