@@ -31,6 +31,8 @@ mod route;
 #[cfg(test)]
 mod scenario_test;
 mod selector;
+#[cfg(test)]
+mod silent_test;
 mod spin;
 #[cfg(test)]
 mod story_test;

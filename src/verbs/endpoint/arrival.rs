@@ -151,7 +151,7 @@ impl Endpoint {
     /// What both sides have agreed on about Reads.
     fn agree(&mut self, param: &ConnParam) {
         let (ird, ord) = (param.responder_resources, param.initiator_depth);
-        if self.device.as_ref().is_some_and(|device| device.limits().is_siw()) {
+        if self.is_siw() {
             // It tells its own view of both, and may have granted more than was asked for (RFC 6581 section 9.1).
             (self.terms.ird, self.terms.ord) = (ord, ird);
         } else if !self.passive() {

@@ -211,6 +211,10 @@ impl Endpoint {
         self.connected && self.device.as_ref().is_some_and(|device| device.limits().can_invalidate())
     }
 
+    fn is_siw(&self) -> bool {
+        self.device.as_ref().is_some_and(|device| device.limits().is_siw())
+    }
+
     fn is_iwarp(&self) -> bool {
         self.device.as_ref().is_some_and(|device| device.limits().iwarp)
     }
@@ -332,7 +336,7 @@ impl Endpoint {
     /// siw has flushed all when a queue pair comes to be in error, and overlooks what a program posts later: our request
     /// behind silent ones, where it was the kernel that had ended the queue pair.
     fn expect_quiet(&mut self, now: Instant) {
-        if self.flushing && self.device.as_ref().is_some_and(|device| device.limits().is_siw()) {
+        if self.flushing && self.is_siw() {
             self.quiet_at = Some(now + QUIET);
         }
     }

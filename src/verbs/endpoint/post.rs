@@ -21,6 +21,11 @@ pub(super) const NUMBER_MASK: u64 = RECV_BIT - 1;
 /// At least one request in so many is signalled.
 const MOST_SILENT: u64 = 64;
 
+/// From so many octets on siw hands the memory of a request that is not signalled to TCP as it is, and calls it done while
+/// TCP may still have to send it: memory that a later completion says is free. It copies what is signalled
+/// (`siw_qp_prepare_tx` of Linux 6.1, `SENDPAGE_THRESH`).
+const SIW_BORROWS: u64 = 4096;
+
 /// How far the doorbells of a batch have come.
 #[derive(Default)]
 struct Rung {
@@ -229,10 +234,16 @@ impl Endpoint {
             bits |= send_flags::SOLICITED;
         }
         let period = (u64::from(caps.send_wr) / 4).clamp(1, MOST_SILENT);
-        let asked = last && wanted & flags::SIGNALED != 0;
+        let siw = self.is_siw();
+        let overtaken = siw && kind == WrKind::Read;
+        let borrowed = siw && octets >= SIW_BORROWS;
+        let asked = overtaken || borrowed || (last && wanted & flags::SIGNALED != 0);
         if asked || self.sq.wants_signal(number, period) {
             bits |= send_flags::SIGNALED;
             self.sq.signal(number);
+        }
+        if overtaken {
+            self.sq.may_be_overtaken(number);
         }
         chain.send(name | (number & NUMBER_MASK), kind, bits, count, remote);
         Ok(octets)

@@ -2,6 +2,8 @@
 //!
 //! One work request can be several requests of the device's ([`super::split`]). These are counted: a completion tells that
 //! all before it are done, as the send queue of a reliable connection completes in order, so that few need to be signalled.
+//! Only siw does not: what is posted behind a Read completes when TCP has it, before the Read does. There each Read is
+//! signalled, and nothing behind it is done before it is.
 
 use std::collections::VecDeque;
 
@@ -68,12 +70,27 @@ pub(super) struct SendQueue {
     done: u64,
     /// Number behind that of the last one that was signalled.
     signalled: u64,
+    /// Number behind that of the last one that has completed; what is before it is done, less what waits for a Read.
+    reached: u64,
+    /// Numbers of Reads that may be overtaken and have not completed.
+    reads: VecDeque<u64>,
 }
 
 impl SendQueue {
     pub(super) fn new(depth: usize) -> Self {
         let entries = VecDeque::with_capacity(depth + PROBES);
-        Self { entries, depth, probes: 0, left: 0, numbered: 0, posted: 0, done: 0, signalled: 0 }
+        Self {
+            entries,
+            depth,
+            probes: 0,
+            left: 0,
+            numbered: 0,
+            posted: 0,
+            done: 0,
+            signalled: 0,
+            reached: 0,
+            reads: VecDeque::new(),
+        }
     }
 
     /// Octets that a queue holds besides the struct itself.
@@ -119,6 +136,7 @@ impl SendQueue {
             self.pop_back();
         }
         self.numbered = self.posted;
+        self.reads.retain(|read| *read < self.posted);
     }
 
     pub(super) fn get(&self, index: usize) -> Option<&Entry> {
@@ -145,6 +163,11 @@ impl SendQueue {
         self.signalled = number + 1;
     }
 
+    /// Notes that the request with this number is a Read that later ones may overtake; it is signalled.
+    pub(super) fn may_be_overtaken(&mut self, number: u64) {
+        self.reads.push_back(number);
+    }
+
     /// Whether nobody would tell that the last request is done.
     pub(super) fn has_silent_end(&self) -> bool {
         self.signalled < self.posted && self.done < self.posted
@@ -162,7 +185,9 @@ impl SendQueue {
         if position >= self.posted {
             return;
         }
-        self.done = position + 1;
+        self.reached = self.reached.max(position + 1);
+        self.reads.retain(|read| *read != position);
+        self.done = self.reads.front().map_or(self.reached, |read| self.reached.min(*read));
         if status != 0 {
             let about = self.entries.iter_mut().find(|entry| entry.end > position);
             if let Some(entry) = about.filter(|entry| entry.status == 0) {
@@ -259,6 +284,8 @@ impl SendQueue {
         self.numbered = self.done;
         self.posted = self.done;
         self.signalled = self.done;
+        self.reached = self.done;
+        self.reads.clear();
         self.reap();
     }
 }
@@ -317,6 +344,42 @@ mod test {
             queue.complete(number, 0);
         }
         assert_eq!((queue.len(), queue.room()), (1, 1));
+    }
+
+    #[test]
+    fn what_overtakes_a_read_waits_for_it() {
+        let mut queue = SendQueue::new(8);
+        let users = |queue: &mut SendQueue| {
+            std::iter::from_fn(|| queue.pop()).map(|done| (done.user, done.status)).collect::<Vec<_>>()
+        };
+        for user in 0..6 {
+            post(&mut queue, operation(user));
+        }
+        queue.may_be_overtaken(1);
+        queue.may_be_overtaken(3);
+        queue.complete(5, 0);
+        assert_eq!((users(&mut queue), queue.outstanding()), (vec![(0, 0)], 5));
+        queue.complete(3, 0);
+        assert_eq!(users(&mut queue), []);
+        queue.complete(1, 0);
+        assert_eq!((users(&mut queue), queue.outstanding()), ((1..6).map(|user| (user, 0)).collect(), 0));
+        // One whose failure comes late; and one that is never told.
+        for user in 6..10 {
+            post(&mut queue, operation(user));
+        }
+        queue.may_be_overtaken(6);
+        queue.may_be_overtaken(8);
+        queue.complete(9, 0);
+        queue.complete(6, -5);
+        assert_eq!(users(&mut queue), [(6, -5), (7, 0)]);
+        queue.flush(-1);
+        assert_eq!((users(&mut queue), queue.is_drained()), (vec![(8, -1), (9, -1)], true));
+        queue.push(operation(10));
+        queue.may_be_overtaken(8);
+        queue.truncate(0);
+        post(&mut queue, operation(11));
+        queue.complete(8, 0);
+        assert_eq!(users(&mut queue), [(11, 0)]);
     }
 
     #[test]

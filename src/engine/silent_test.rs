@@ -1,0 +1,71 @@
+//! Which requests are signalled although nobody asked, on the model.
+
+use super::turns_test::{accept, addr, channel, wait};
+use super::{
+    ConnectConfig, Engine, EngineConfig, ListenConfig, PROVIDER_VERBS, QpConfig, Target, deregister, key,
+    kind,
+};
+use crate::memory::Access;
+use crate::verbs::sys::{DeviceConfig, Fabric};
+use crate::work::{Opcode, Payload, SendWr, SgeList};
+
+/// Vendor number of the kernel's soft iWARP.
+const SIW: u32 = 0x0062_6d74;
+
+/// How many completions the device makes for one Write that nobody wants to hear of.
+fn completions(vendor: u32, octets: usize) -> usize {
+    let fabric = Fabric::enter();
+    for text in ["10.77.0.1", "10.77.0.2"] {
+        let mut config = DeviceConfig::iwarp(text);
+        config.limits.vendor = vendor;
+        fabric.add_device(config);
+    }
+    let engine = Engine::create(EngineConfig::default()).unwrap();
+    let (client, server) = (channel(&engine), channel(&engine));
+    let qp = QpConfig { provider: PROVIDER_VERBS, ..QpConfig::default() };
+    let config = ListenConfig { qp: qp.clone(), ..ListenConfig::default() };
+    let listener = server.listen(&addr("10.77.0.2:7"), config).unwrap();
+    let target = Target::Addresses(vec![addr("10.77.0.2:7")]);
+    let conn = client.connect(target, ConnectConfig { qp, ..ConnectConfig::default() }).unwrap();
+    let mut memory = vec![0; 8192];
+    let rights = Access::from_bits(7).unwrap();
+    // SAFETY: the region is deregistered before the memory goes.
+    let region = unsafe { engine.register(memory.as_mut_ptr(), memory.len(), rights) }.unwrap();
+    let peer = accept(&wait(&[&client, &server], kind::CONNECT_REQUEST));
+    wait(&[&client, &server], kind::ESTABLISHED);
+    wait(&[&client, &server], kind::ESTABLISHED);
+    let remote_key = key(&region, Some(&*peer), 0, memory.len(), rights).unwrap();
+    let count = || fabric.events().iter().filter(|event| event.starts_with("completion")).count();
+    let before = count();
+    let mut sges = SgeList::new();
+    sges.push(region.sge(region.base(), octets).unwrap());
+    let mut wr = Some(SendWr {
+        opcode: Opcode::Write,
+        flags: 0,
+        payload: Payload::Sges(sges),
+        remote_addr: region.base() as u64,
+        remote_key,
+        imm: 0,
+        invalidate_key: 0,
+        user: 1,
+    });
+    conn.post(1, &mut |_| Ok(wr.take().unwrap())).unwrap();
+    let made = count() - before;
+    drop((conn, peer, listener));
+    client.destroy().unwrap();
+    server.destroy().unwrap();
+    deregister(&region).unwrap();
+    engine.destroy().unwrap();
+    drop((client, server, region));
+    fabric.assert_clean();
+    made
+}
+
+/// siw lends memory to TCP beyond the completion that says it is free, unless the request is signalled.
+#[test]
+fn long_requests_to_siw_are_signalled() {
+    assert_eq!(
+        [(SIW, 4095), (SIW, 4096), (0, 4096)].map(|(vendor, octets)| completions(vendor, octets)),
+        [0, 1, 0]
+    );
+}
