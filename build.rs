@@ -5,14 +5,19 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-/// The one type of the header that is not defined in src/capi.
-const SHARED_TYPE: &str = "pub struct ErrorReport";
+/// The types of the header that are not defined in src/capi, and where they are.
+const SHARED_TYPES: [(&str, &str); 3] = [
+    ("src/engine", "pub struct ErrorReport"),
+    ("src/rpc", "pub struct PieceView"),
+    ("src/rpc", "pub struct MessageView"),
+];
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=cbindgen.toml");
     println!("cargo::rerun-if-changed=src/capi");
     println!("cargo::rerun-if-changed=src/engine");
+    println!("cargo::rerun-if-changed=src/rpc");
     // Without a header the library is still good: the test of the header says what is wrong.
     if let Err(error) = generate() {
         println!("cargo::warning=no rdmacm_gluster.h: {error}");
@@ -28,7 +33,8 @@ fn generate() -> Result<(), Box<dyn Error>> {
 
     // Not the whole crate: constants and types of the other modules have no place in the header.
     let shared = out.join("shared.rs");
-    fs::write(&shared, shared_type(&root.join("src/engine"))?)?;
+    let types = SHARED_TYPES.iter().map(|(dir, name)| shared_type(&root.join(dir), name));
+    fs::write(&shared, types.collect::<Result<Vec<_>, _>>()?.join("\n"))?;
     let mut config = cbindgen::Config::from_file(root.join("cbindgen.toml"))?;
     config.after_includes = Some(version()?);
     let builder = cbindgen::Builder::new().with_config(config);
@@ -38,8 +44,8 @@ fn generate() -> Result<(), Box<dyn Error>> {
     Ok(fs::write(&header, String::from_utf8(text)?.trim_end().to_owned() + "\n")?)
 }
 
-/// The text of the shared type's definition, from its comment to its closing brace.
-fn shared_type(dir: &Path) -> Result<String, Box<dyn Error>> {
+/// The text of a shared type's definition, from its comment to its closing brace.
+fn shared_type(dir: &Path, name: &str) -> Result<String, Box<dyn Error>> {
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
         if path.extension().is_none_or(|extension| extension != "rs") {
@@ -47,7 +53,7 @@ fn shared_type(dir: &Path) -> Result<String, Box<dyn Error>> {
         }
         let source = fs::read_to_string(path)?;
         let lines: Vec<&str> = source.lines().collect();
-        let Some(start) = lines.iter().position(|line| line.starts_with(SHARED_TYPE)) else { continue };
+        let Some(start) = lines.iter().position(|line| line.starts_with(name)) else { continue };
         let comment = lines.iter().take(start).rposition(|line| !line.starts_with(['/', '#']));
         let body = lines.iter().skip(start).position(|line| line.starts_with('}'));
         let first = comment.map_or(0, |blank| blank + 1);

@@ -22,18 +22,32 @@ fi
 "$bindir/manual" "$host" >"$tmp/manual"
 grep -qx answered "$tmp/manual"
 
-: >"$tmp/server"
-"$bindir/hello_server" "$host" 0 >"$tmp/server" 2>&1 &
-server=$!
-port=
-for _ in $(seq 300); do
-    port=$(sed -n 's/^port //p' "$tmp/server")
-    [ -z "$port" ] || break
-    sleep 0.02
-done
+# Starts a server, which says where it listens: $port. Its output is in $tmp/server.
+start() {
+    : >"$tmp/server"
+    "$bindir/$1" "$host" 0 >"$tmp/server" 2>&1 &
+    server=$!
+    port=
+    for _ in $(seq 300); do
+        port=$(sed -n 's/^port //p' "$tmp/server")
+        [ -z "$port" ] || break
+        sleep 0.02
+    done
+}
+# Waits for its end.
+ended() {
+    wait "$server"
+    server=
+}
+
+start rpc_echo_server
+"$bindir/rpc_echo_client" "$host" "$port" >"$tmp/client"
+ended
+grep -qx "echo of 100000 octets: as sent" "$tmp/client"
+
+start hello_server
 "$bindir/hello_client" "$host" "$port"
-wait "$server"
-server=
+ended
 grep -qx "message 'done'; the buffer says: hello, memory of another process" "$tmp/server"
 
 # nobody listens there any more: one line says so, and the exit status

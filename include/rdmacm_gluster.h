@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 
 /* The version this header belongs to; rcg_version() tells the library's. */
 #define RCG_VERSION_MAJOR 0
@@ -341,6 +342,25 @@
 #define RCG_EVENT_RECV 7
 
 /**
+ * Event: the peer of a connection for RPC calls. `data` is the RPC message less what was taken out of it, which `rpc` tells.
+ * To be answered by rcg_rpc_reply() or rcg_rpc_refuse(). `data`, `rpc` and what that points to are lent until the call is
+ * answered or, if it never is, until RCG_EVENT_CLOSED.
+ */
+#define RCG_EVENT_RPC_CALL 8
+
+/**
+ * Event: a call is over: `user`, `status`, and with status 0 `data`, the reply, and `rpc`, how much of each result was
+ * placed. `data` is the event's or, where it came in the reply chunk, the call's own memory.
+ */
+#define RCG_EVENT_RPC_REPLY 9
+
+/**
+ * Event: a reply is out, `user` says which. Its payloads' memory is the caller's again. `status` is not 0 where the
+ * connection ended first.
+ */
+#define RCG_EVENT_RPC_ANSWERED 10
+
+/**
  * Event flag: `imm` is set.
  */
 #define RCG_EVENT_WITH_IMM 1
@@ -431,6 +451,16 @@
 #define RCG_SOLICITED 8
 
 /**
+ * RPC flag: no private data, neither sent nor looked at: messages of 1024 octets in both directions, as before RFC 8797.
+ */
+#define RCG_RPC_NO_PRIVATE_DATA 1
+
+/**
+ * RPC flag: the peer speaks GlusterFS's dialect, versions 3.4 to 7. A peer that calls is recognised by its calls.
+ */
+#define RCG_RPC_GLUSTERFS 2
+
+/**
  * A pool of buffers that come registered. Pointers to it are handles, never to be dereferenced.
  */
 typedef struct rcg_arena rcg_arena;
@@ -517,6 +547,66 @@ typedef struct rcg_error {
 } rcg_error;
 
 /**
+ * A part of a message that has been taken out of it.
+ */
+typedef struct rcg_rpc_piece {
+    /**
+     * First octet, or NULL: of a result it is the caller's memory.
+     */
+    void *addr;
+    /**
+     * Octets; may or may not include XDR's pad.
+     */
+    size_t length;
+    /**
+     * Where in `data` it belongs; 0 for results.
+     */
+    size_t at;
+} rcg_rpc_piece;
+
+/**
+ * What an event about an RPC message says besides.
+ */
+typedef struct rcg_rpc_msg {
+    /**
+     * `sizeof(rcg_rpc_msg)` of whoever made it.
+     */
+    size_t size;
+    /**
+     * Names the call to rcg_rpc_reply() and rcg_rpc_refuse(); 0 = none.
+     */
+    uint64_t call;
+    /**
+     * The message's identifier.
+     */
+    uint32_t xid;
+    /**
+     * Calls that may be outstanding: of a call those that its sender asks for, of a reply those that are granted.
+     */
+    uint32_t credits;
+    /**
+     * Of a call the arguments that were taken out of `data`; of a reply how much of each result was placed.
+     */
+    const struct rcg_rpc_piece *pieces;
+    /**
+     * Number of `pieces`.
+     */
+    size_t npieces;
+    /**
+     * Of a call: octets that each result may have, in their order, to be placed directly.
+     */
+    const uint64_t *rooms;
+    /**
+     * Number of `rooms`.
+     */
+    size_t nrooms;
+    /**
+     * Of a call: octets that the reply may have without such results.
+     */
+    uint64_t reply_max;
+} rcg_rpc_msg;
+
+/**
  * One event. What it points to is the library's: valid during the callback, or until the next rcg_channel_next() of
  * the channel; a lent buffer until rcg_recv_release().
  */
@@ -591,9 +681,13 @@ typedef struct rcg_event {
      */
     const struct rcg_error *error;
     /**
+     * Of RCG_EVENT_RPC_CALL and RCG_EVENT_RPC_REPLY: what is to be said of the message besides; else NULL.
+     */
+    const struct rcg_rpc_msg *rpc;
+    /**
      * 0.
      */
-    uint64_t reserved[2];
+    uint64_t reserved;
 } rcg_event;
 
 /**
@@ -792,6 +886,41 @@ typedef struct rcg_addr {
 } rcg_addr;
 
 /**
+ * Attributes of connections for RPC-over-RDMA (RFC 8166). Start from RCG_RPC_ATTR_INIT.
+ */
+typedef struct rcg_rpc_attr {
+    /**
+     * `sizeof(rcg_rpc_attr)`.
+     */
+    size_t size;
+    /**
+     * Calls outstanding at a time: for who connects those that it wants to make, for who listens those that each
+     * connection may have; 1 to 1024, 0 = 64.
+     */
+    uint32_t credits;
+    /**
+     * The same for calls in the other direction (RFC 8167); 1 to 1024, 0 = 16.
+     */
+    uint32_t backchannel;
+    /**
+     * Octets of the longest message to send, 1024 to 65536; 0 = 4096. The peer's word (RFC 8797) may make it less.
+     */
+    uint32_t inline_send;
+    /**
+     * Octets of each receive, likewise.
+     */
+    uint32_t inline_recv;
+    /**
+     * Octets that a peer's call may have in chunks, to 1 GiB; 0 = 1 MiB.
+     */
+    uint32_t max_payload;
+    /**
+     * RCG_RPC_NO_PRIVATE_DATA, RCG_RPC_GLUSTERFS.
+     */
+    uint32_t flags;
+} rcg_rpc_attr;
+
+/**
  * Attributes of a connect. Start from RCG_CONNECT_ATTR_INIT. Limits: see rcg_engine_limits().
  */
 typedef struct rcg_connect_attr {
@@ -880,6 +1009,10 @@ typedef struct rcg_connect_attr {
      * Local address to connect from; its `addr` NULL = the system's choice.
      */
     struct rcg_addr local;
+    /**
+     * A connection for RPC-over-RDMA, whose private data and queues are the library's; NULL = not one.
+     */
+    const struct rcg_rpc_attr *rpc;
 } rcg_connect_attr;
 
 /**
@@ -1078,6 +1211,10 @@ typedef struct rcg_listen_attr {
      * Number of `channels`; 0 = the listener's own.
      */
     size_t nchannels;
+    /**
+     * Connections for RPC-over-RDMA, whose private data and queues are the library's; NULL = not such ones.
+     */
+    const struct rcg_rpc_attr *rpc;
 } rcg_listen_attr;
 
 /**
@@ -1259,6 +1396,153 @@ typedef struct rcg_recv {
      */
     void *user;
 } rcg_recv;
+
+/**
+ * Registered memory, in pieces, that counts as one.
+ */
+typedef struct rcg_rpc_memory {
+    /**
+     * Its pieces; none of them empty.
+     */
+    const struct rcg_sge *sge;
+    /**
+     * Number of `sge`, to 512; 0 = none.
+     */
+    uint32_t nsge;
+    /**
+     * Of a payload: where in the head it belongs, behind the word that counts its octets: a multiple of 4. Else 0.
+     */
+    uint32_t at;
+} rcg_rpc_memory;
+
+/**
+ * A call. Start from RCG_RPC_REQUEST_INIT. What may leave the message is for the upper layer's binding to say (for NFS
+ * RFC 8267); the library never guesses.
+ */
+typedef struct rcg_rpc_request {
+    /**
+     * `sizeof(rcg_rpc_request)`.
+     */
+    size_t size;
+    /**
+     * The RPC message less the payload, in pieces: the xid, 0 for a call, and so on. Copied.
+     */
+    const struct iovec *head;
+    /**
+     * Number of `head`.
+     */
+    size_t nhead;
+    /**
+     * What the peer may read directly, if anything; the pad is not part of it. Its region has RCG_REMOTE_READ.
+     */
+    struct rcg_rpc_memory payload;
+    /**
+     * Where the peer may write results directly, one for each that may be; each as long as the result at most. Their
+     * regions have RCG_REMOTE_WRITE.
+     */
+    const struct rcg_rpc_memory *results;
+    /**
+     * Number of `results`, to 16.
+     */
+    size_t nresults;
+    /**
+     * Octets of the longest reply without such results.
+     */
+    size_t reply_max;
+    /**
+     * Where a reply goes that may be longer than a receive, `reply_max` octets; its region has RCG_REMOTE_WRITE.
+     */
+    struct rcg_rpc_memory reply;
+    /**
+     * The caller's, in RCG_EVENT_RPC_REPLY.
+     */
+    void *user;
+} rcg_rpc_request;
+
+/**
+ * A reply. Start from RCG_RPC_RESPONSE_INIT.
+ */
+typedef struct rcg_rpc_response {
+    /**
+     * `sizeof(rcg_rpc_response)`.
+     */
+    size_t size;
+    /**
+     * The RPC message less the payloads, in pieces: the call's xid, 1 for a reply, and so on. Copied.
+     */
+    const struct iovec *head;
+    /**
+     * Number of `head`.
+     */
+    size_t nhead;
+    /**
+     * Results that may be placed directly, in the order of the call's `rooms`; where there is none for one it goes with
+     * the message. Their memory is the library's until RCG_EVENT_RPC_ANSWERED.
+     */
+    const struct rcg_rpc_memory *payloads;
+    /**
+     * Number of `payloads`, to 16.
+     */
+    size_t npayloads;
+    /**
+     * The caller's, in RCG_EVENT_RPC_ANSWERED.
+     */
+    void *user;
+} rcg_rpc_response;
+
+/**
+ * What an RPC connection has agreed on and done. Start from RCG_RPC_INFO_INIT.
+ */
+typedef struct rcg_rpc_info {
+    /**
+     * `sizeof(rcg_rpc_info)`.
+     */
+    size_t size;
+    /**
+     * Octets of the longest message to the peer.
+     */
+    uint32_t inline_send;
+    /**
+     * Octets of the longest message from it.
+     */
+    uint32_t inline_recv;
+    /**
+     * Calls that the peer grants now.
+     */
+    uint32_t credits;
+    /**
+     * RCG_RPC_GLUSTERFS: the peer speaks that dialect.
+     */
+    uint32_t flags;
+    /**
+     * Calls made.
+     */
+    uint64_t calls;
+    /**
+     * Calls taken.
+     */
+    uint64_t asked;
+    /**
+     * Read chunks offered, or read.
+     */
+    uint64_t read_chunks;
+    /**
+     * Write chunks offered, or written.
+     */
+    uint64_t write_chunks;
+    /**
+     * Reply chunks offered, or written.
+     */
+    uint64_t reply_chunks;
+    /**
+     * Messages that made no sense, and replies that nobody waits for.
+     */
+    uint64_t bad;
+    /**
+     * Errors of the transport's that were sent.
+     */
+    uint64_t errors;
+} rcg_rpc_info;
 
 #ifdef __cplusplus
 extern "C" {
@@ -1690,6 +1974,57 @@ int rcg_recv_release(struct rcg_conn *conn,
                      const struct rcg_event *event);
 
 /**
+ * Makes a call. Its RCG_EVENT_RPC_REPLY comes exactly once: with `status` 0 and the reply, -EREMOTEIO or -EPROTONOSUPPORT
+ * the peer's transport refused it, -EBADMSG the reply made no sense, -ECANCELED the connection ended first. Until then
+ * the memory of payload, results and reply is the library's. A call that there is no credit for waits here.
+ *
+ * The side that was connected to may call, too, without payload that leaves the message, results or a long reply.
+ *
+ * `request`, and what it points to but the regions' memory: read during the call only.
+ * Thread rule: any thread; also from callbacks.
+ * Returns 0; -EAGAIN: as many calls as `credits` says are outstanding; -EEXIST: one with this xid is; -ENOTCONN: not
+ * established, or ended; -EMSGSIZE: over the inline threshold, where no chunks are allowed; -EACCES: a region lacks a
+ * right; -ENOMEM; -EINVAL, -E2BIG: not an RPC call, no memory for a long reply, too many pieces, NULL, not a connection
+ * for RPC; -EBADF: not a live connection or region. Since 0.1.0.
+ */
+int rcg_rpc_call(struct rcg_conn *conn,
+                 const struct rcg_rpc_request *request);
+
+/**
+ * Answers a call. On success RCG_EVENT_RPC_ANSWERED comes exactly once, with which the payloads' memory is the caller's
+ * again, and what the call's event has told as lent is gone. On failure the call is still to be answered.
+ *
+ * `call`: of rcg_rpc_msg. `response`, and what it points to but the regions' memory: read during the call only.
+ * Thread rule: any thread; also from callbacks.
+ * Returns 0; -EMSGSIZE: longer than what the call has room for; -ENOENT: no such call, or it has been answered; -ENOTCONN:
+ * the connection has ended; -ENOMEM; -EINVAL, -E2BIG: not a reply to this call, too many pieces, NULL, not a connection
+ * for RPC; -EBADF: not a live connection or region. Since 0.1.0.
+ */
+int rcg_rpc_reply(struct rcg_conn *conn,
+                  uint64_t call,
+                  const struct rcg_rpc_response *response);
+
+/**
+ * Answers a call with the transport's ERR_CHUNK: where the call has too little room for the reply.
+ *
+ * Thread rule: any thread; also from callbacks.
+ * Returns 0; -ENOENT: no such call, or it has been answered; -ENOTCONN: the connection has ended; -EINVAL: NULL, or not a
+ * connection for RPC; -EBADF: not a live connection. Since 0.1.0.
+ */
+int rcg_rpc_refuse(struct rcg_conn *conn,
+                   uint64_t call);
+
+/**
+ * What a connection for RPC has agreed on and done.
+ *
+ * `info`: filled on success, as far as its `size` says.
+ * Thread rule: any thread; also from callbacks.
+ * Returns 0; -EINVAL: NULL, no `size`, or not a connection for RPC; -EBADF: not a live connection. Since 0.1.0.
+ */
+int rcg_rpc_query(struct rcg_conn *conn,
+                  struct rcg_rpc_info *info);
+
+/**
  * The version of the library that runs, which may be newer than this header:
  * `(major << 16) | (minor << 8) | patch`.
  *
@@ -1729,6 +2064,10 @@ const char *rcg_version_string(void);
 #define RCG_LISTEN_ATTR_INIT RCG_INIT_SIZE_(rcg_listen_attr)
 #define RCG_ACCEPT_ATTR_INIT RCG_INIT_SIZE_(rcg_accept_attr)
 #define RCG_ARENA_ATTR_INIT RCG_INIT_SIZE_(rcg_arena_attr)
+#define RCG_RPC_ATTR_INIT RCG_INIT_SIZE_(rcg_rpc_attr)
+#define RCG_RPC_REQUEST_INIT RCG_INIT_SIZE_(rcg_rpc_request)
+#define RCG_RPC_RESPONSE_INIT RCG_INIT_SIZE_(rcg_rpc_response)
+#define RCG_RPC_INFO_INIT RCG_INIT_SIZE_(rcg_rpc_info)
 #define RCG_LIMITS_INIT RCG_INIT_SIZE_(rcg_limits)
 #define RCG_ERROR_INIT RCG_INIT_SIZE_(rcg_error)
 #define RCG_CONN_INFO_INIT RCG_INIT_SIZE_(rcg_conn_info)

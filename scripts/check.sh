@@ -109,6 +109,10 @@ size_t use(rcg_sge *sge, void *user, uint64_t addr, uint32_t key, uint32_t n)
     rcg_listen_attr listen = { RCG_LISTEN_ATTR_INIT };
     rcg_accept_attr accept = { RCG_ACCEPT_ATTR_INIT };
     rcg_arena_attr arena = { RCG_ARENA_ATTR_INIT };
+    rcg_rpc_attr rpc = { RCG_RPC_ATTR_INIT };
+    rcg_rpc_request request = { RCG_RPC_REQUEST_INIT };
+    rcg_rpc_response response = { RCG_RPC_RESPONSE_INIT };
+    rcg_rpc_info calls = { RCG_RPC_INFO_INIT };
     rcg_limits limits = { RCG_LIMITS_INIT };
     rcg_error error = { RCG_ERROR_INIT };
     rcg_conn_info conn = { RCG_CONN_INFO_INIT };
@@ -119,7 +123,7 @@ size_t use(rcg_sge *sge, void *user, uint64_t addr, uint32_t key, uint32_t n)
     rcg_connect_attr connect = { RCG_CONNECT_ATTR_INIT, .timeout_ms = 5000 };
 #endif
     return sizeof ops + engine.size + channel.size + listen.size + accept.size + arena.size + limits.size + error.size +
-           conn.size + listener.size + connect.size + (size_t)app;
+           conn.size + listener.size + connect.size + rpc.size + request.size + response.size + calls.size + (size_t)app;
 }
 C
     local standard flags=(-Wall -Wextra -Wno-missing-field-initializers -pedantic -Werror "-I$ROOT/include" -fsyntax-only)

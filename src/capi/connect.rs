@@ -7,6 +7,7 @@ use libc::sockaddr;
 use super::channel::rcg_channel;
 use super::conn::rcg_conn;
 use super::ffi::{self, InArray, Out, Versioned, boundary, look_up};
+use super::rpc::rcg_rpc_attr;
 use crate::engine::{ConnectConfig, MAX_ADDRESSES, QpConfig, Target, resolve};
 use crate::error::{Error, Result};
 
@@ -96,6 +97,8 @@ pub struct rcg_connect_attr {
     pub congestion: *const c_char,
     /// Local address to connect from; its `addr` NULL = the system's choice.
     pub local: rcg_addr,
+    /// A connection for RPC-over-RDMA, whose private data and queues are the library's; NULL = not one.
+    pub rpc: *const rcg_rpc_attr,
 }
 
 // SAFETY: `repr(C)`, `size` first, and zeros are a value of every member.
@@ -108,7 +111,7 @@ impl rcg_connect_attr {
         // SAFETY: by this function's contract.
         let attr: Self = unsafe { ffi::read_attr(attr) }?;
         ffi::check_zero(attr.reserved, "reserved")?;
-        Ok(ConnectConfig {
+        let mut config = ConnectConfig {
             qp: attr.qp(),
             context: attr.context as usize,
             // SAFETY: by this function's contract.
@@ -118,7 +121,12 @@ impl rcg_connect_attr {
             // SAFETY: as above.
             local: if attr.local.is_unset() { None } else { Some(unsafe { attr.local.read() }?) },
             protocol: None,
-        })
+        };
+        // SAFETY: by this function's contract.
+        if let Some(rpc) = unsafe { rcg_rpc_attr::config(attr.rpc) }? {
+            rpc.connect(&mut config)?;
+        }
+        Ok(config)
     }
 
     fn qp(&self) -> QpConfig {

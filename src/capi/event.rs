@@ -11,6 +11,7 @@ use super::conn::rcg_conn;
 use super::ffi::as_pointer;
 use super::listener::rcg_listener;
 use crate::engine::{ErrorReport, Event, Sink};
+use crate::rpc::{Message, MessageView};
 
 /// Event: a peer asks for a connection. `conn` is new; answer by rcg_accept() or rcg_reject(). `listener`,
 /// `private_data` and `peer` are set.
@@ -30,6 +31,16 @@ pub const RCG_EVENT_CLOSED: u32 = 5;
 pub const RCG_EVENT_COMPLETION: u32 = 6;
 /// Event: a message has arrived, or a receive was flushed. `data`, `length`, `user` and the flags are set.
 pub const RCG_EVENT_RECV: u32 = 7;
+/// Event: the peer of a connection for RPC calls. `data` is the RPC message less what was taken out of it, which `rpc` tells.
+/// To be answered by rcg_rpc_reply() or rcg_rpc_refuse(). `data`, `rpc` and what that points to are lent until the call is
+/// answered or, if it never is, until RCG_EVENT_CLOSED.
+pub const RCG_EVENT_RPC_CALL: u32 = 8;
+/// Event: a call is over: `user`, `status`, and with status 0 `data`, the reply, and `rpc`, how much of each result was
+/// placed. `data` is the event's or, where it came in the reply chunk, the call's own memory.
+pub const RCG_EVENT_RPC_REPLY: u32 = 9;
+/// Event: a reply is out, `user` says which. Its payloads' memory is the caller's again. `status` is not 0 where the
+/// connection ended first.
+pub const RCG_EVENT_RPC_ANSWERED: u32 = 10;
 
 /// Event flag: `imm` is set.
 pub const RCG_EVENT_WITH_IMM: u32 = 1;
@@ -80,8 +91,10 @@ pub struct rcg_event {
     pub peer: *const sockaddr,
     /// Why it failed or ended, or NULL.
     pub error: *const ErrorReport,
+    /// Of RCG_EVENT_RPC_CALL and RCG_EVENT_RPC_REPLY: what is to be said of the message besides; else NULL.
+    pub rpc: *const MessageView,
     /// 0.
-    pub reserved: [u64; 2],
+    pub reserved: u64,
 }
 
 impl From<&Event> for rcg_event {
@@ -105,7 +118,12 @@ impl From<&Event> for rcg_event {
             private_data_len: private_data.len(),
             peer: event.peer.as_ref().map_or(null(), |peer| peer.as_ptr().cast()),
             error: event.error.as_ref().map_or(null(), |error| std::ptr::from_ref(&**error)),
-            reserved: [0; 2],
+            rpc: event
+                .attached
+                .as_deref()
+                .and_then(|attached| attached.downcast_ref::<Message>())
+                .map_or(null(), |message| std::ptr::from_ref(message.view())),
+            reserved: 0,
         }
     }
 }

@@ -9,6 +9,7 @@ use libc::{sockaddr, sockaddr_storage};
 use super::channel::rcg_channel;
 use super::connect::congestion;
 use super::ffi::{self, Handle, InArray, Out, Versioned, VersionedOut, boundary, look_up};
+use super::rpc::rcg_rpc_attr;
 use crate::engine::{ListenConfig, Listener, ListenerInfo, Object, QpConfig, resolve};
 use crate::error::Result;
 
@@ -72,6 +73,8 @@ pub struct rcg_listen_attr {
     pub channels: *const *mut rcg_channel,
     /// Number of `channels`; 0 = the listener's own.
     pub nchannels: usize,
+    /// Connections for RPC-over-RDMA, whose private data and queues are the library's; NULL = not such ones.
+    pub rpc: *const rcg_rpc_attr,
 }
 
 // SAFETY: `repr(C)`, `size` first, and zeros are a value of every member.
@@ -85,7 +88,7 @@ impl rcg_listen_attr {
         let attr: Self = unsafe { ffi::read_attr(attr) }?;
         // SAFETY: as above.
         let channels = unsafe { InArray::new(attr.channels, attr.nchannels, "channels") }?;
-        Ok(ListenConfig {
+        let mut config = ListenConfig {
             qp: attr.qp(),
             context: attr.context as usize,
             backlog: attr.backlog,
@@ -94,7 +97,12 @@ impl rcg_listen_attr {
             v6only: ffi::switch(attr.v6only, "v6only")?,
             channels: channels.iter().map(look_up).collect::<Result<_>>()?,
             protocol: None,
-        })
+        };
+        // SAFETY: by this function's contract.
+        if let Some(rpc) = unsafe { rcg_rpc_attr::config(attr.rpc) }? {
+            rpc.listen(&mut config)?;
+        }
+        Ok(config)
     }
 
     fn qp(&self) -> QpConfig {

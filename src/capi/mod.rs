@@ -22,4 +22,5 @@ pub mod listener;
 pub mod memory;
 pub mod names;
 pub mod post;
+pub mod rpc;
 pub mod version;

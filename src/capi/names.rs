@@ -7,7 +7,7 @@ const UNKNOWN: &CStr = c"unknown";
 const STAGES: [&CStr; 8] =
     [c"none", c"address", c"route", c"device", c"queue pair", c"handshake", c"ready", c"connected"];
 
-const EVENTS: [&CStr; 8] = [
+const EVENTS: [&CStr; 11] = [
     UNKNOWN,
     c"CONNECT_REQUEST",
     c"ESTABLISHED",
@@ -16,6 +16,9 @@ const EVENTS: [&CStr; 8] = [
     c"CLOSED",
     c"COMPLETION",
     c"RECV",
+    c"RPC_CALL",
+    c"RPC_REPLY",
+    c"RPC_ANSWERED",
 ];
 
 const OPS: [&CStr; 8] =

@@ -9,7 +9,7 @@ use super::event::{RCG_EVENT_LENT, rcg_event};
 use super::ffi::{self, InArray, boundary, look_up};
 use super::memory::rcg_mr;
 use crate::error::{Error, Reason, Result};
-use crate::work::{MAX_INLINE, MAX_SGE, Opcode, Payload, RecvWr, SendWr, SgeList, flags};
+use crate::work::{MAX_INLINE, MAX_SGE, Opcode, Payload, RecvWr, SendWr, Sge, SgeList, flags};
 
 /// Operation: Send.
 pub const RCG_SEND: u32 = 1;
@@ -104,11 +104,21 @@ unsafe fn elements(first: *const rcg_sge, nsge: u32) -> Result<InArray<rcg_sge>>
     unsafe { InArray::new(first, count, "scatter/gather elements") }
 }
 
-/// Elements in their regions, which stay registered until the operation is finished.
+/// An element in its region, which stays registered until whatever uses it is finished.
+fn pin(sge: &rcg_sge) -> Result<Sge> {
+    look_up(sge.mr)?.sge(sge.addr.cast(), sge.length)
+}
+
+/// The same of many.
+pub(super) fn pinned_all(elements: InArray<rcg_sge>) -> Result<Vec<Sge>> {
+    elements.iter().map(|sge| pin(&sge)).collect()
+}
+
+/// The same of as many as one operation can have.
 fn pinned(elements: InArray<rcg_sge>) -> Result<SgeList> {
     let mut list = SgeList::new();
     for sge in elements.iter() {
-        let piece = look_up(sge.mr)?.sge(sge.addr.cast(), sge.length)?;
+        let piece = pin(&sge)?;
         list.try_push(piece).map_err(|_| Error::invalid("too many scatter/gather elements"))?;
     }
     Ok(list)
@@ -228,6 +238,9 @@ fn each<T: Copy, W>(
 pub unsafe extern "C" fn rcg_post(conn: *mut rcg_conn, ops: *const rcg_op, n: usize) -> c_int {
     boundary("rcg_post", || {
         let conn = look_up(conn)?;
+        if conn.upper().is_some() {
+            return Err(Error::invalid("the operations of a connection for RPC are the library's"));
+        }
         // SAFETY: by this function's contract.
         let ops = unsafe { InArray::new(ops, n, "operations") }?;
         // SAFETY: as above.

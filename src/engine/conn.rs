@@ -294,7 +294,10 @@ impl Conn {
 
     /// Accepts the peer's request. ESTABLISHED or CONNECT_FAILED follows.
     pub fn accept(self: &Arc<Self>, mut config: AcceptConfig) -> Result<()> {
-        if let Some(upper) = self.upper.as_deref().filter(|_| config.private_data.is_empty()) {
+        if let Some(upper) = self.upper.as_deref() {
+            if !config.private_data.is_empty() {
+                return Err(Error::invalid("the private data of a connection for RPC are the library's"));
+            }
             config.private_data = upper.accept_data();
         }
         let limits = iwarp_limits();

@@ -19,7 +19,7 @@ pub trait Upper: Any + Send + Sync {
     /// Whether [`Upper::next`] has something.
     fn has_next(&self) -> bool;
 
-    /// What the peer gets with an accept whose caller had nothing to say.
+    /// The private data of an accept.
     fn accept_data(&self) -> Vec<u8>;
 
     /// For whoever knows which protocol it is.

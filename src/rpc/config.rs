@@ -38,8 +38,6 @@ pub struct Config {
     pub silent: bool,
     /// Of the peer, where that is known.
     pub dialect: Dialect,
-    /// This end connects.
-    pub(super) active: bool,
 }
 
 fn bounded<T: PartialOrd + Default + std::fmt::Display>(
@@ -86,7 +84,8 @@ impl Config {
         octets.to_vec()
     }
 
-    fn qp(&self, qp: &mut QpConfig) -> Result<Protocol> {
+    /// `active`: this end connects.
+    fn qp(&self, active: bool, qp: &mut QpConfig) -> Result<Protocol> {
         if qp.recv_size != 0 || qp.recv_count != 0 || qp.recv_depth != 0 || qp.send_depth != 0 {
             return Err(Error::invalid("the queues of a connection for RPC are the library's to choose"));
         }
@@ -96,24 +95,24 @@ impl Config {
         qp.recv_count = both + SLACK;
         qp.send_depth = (2 * both).max(LEAST_DEPTH);
         let config = *self;
-        Ok(Protocol::new(move || Ok(Session::new(config))))
+        Ok(Protocol::new(move || Ok(Session::new(config, active))))
     }
 
     /// Has a connect make an RPC connection.
     pub fn connect(self, config: &mut ConnectConfig) -> Result<()> {
-        let rpc = Self { active: true, ..self.complete()? };
+        let rpc = self.complete()?;
         if !config.private_data.is_empty() {
             return Err(Error::invalid("the private data of a connection for RPC are the library's"));
         }
-        config.protocol = Some(rpc.qp(&mut config.qp)?);
+        config.protocol = Some(rpc.qp(true, &mut config.qp)?);
         config.private_data = rpc.private_data();
         Ok(())
     }
 
     /// Has a listener take RPC connections.
     pub fn listen(self, config: &mut ListenConfig) -> Result<()> {
-        let rpc = Self { active: false, ..self.complete()? };
-        config.protocol = Some(rpc.qp(&mut config.qp)?);
+        let rpc = self.complete()?;
+        config.protocol = Some(rpc.qp(false, &mut config.qp)?);
         Ok(())
     }
 }

@@ -54,7 +54,7 @@ pub struct Reply {
     pub user: usize,
 }
 
-/// A part of a message that has been taken out of it, in the layout of `rcg_rpc_piece`.
+/// A part of a message that has been taken out of it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct PieceView {
@@ -66,7 +66,7 @@ pub struct PieceView {
     pub at: usize,
 }
 
-/// What an event about an RPC message says besides, in the layout of `rcg_rpc_msg`.
+/// What an event about an RPC message says besides.
 #[repr(C)]
 #[derive(Debug)]
 pub struct MessageView {

@@ -27,7 +27,7 @@ mod session_test;
 
 pub use config::Config;
 pub use message::{Call, Message, MessageView, Payload, PieceView, Reply};
-pub use session::{Counters, Session};
+pub use session::{Agreed, Counters, Session};
 
 /// Numbers of the events that a session makes, as of `RCG_EVENT_RPC_CALL` and so on.
 pub mod kind {

@@ -117,8 +117,8 @@ impl Outbox {
                 self.waiting.push_back(index);
                 Ok(())
             }
-            // What is with the device already ends the connection, if that has not ended.
-            Err(_) if self.job(index).is_some_and(|job| job.posted > 0) => Ok(()),
+            // Half of it can't be taken back.
+            Err(_) if self.job(index).is_some_and(|job| job.posted > 0) => conn.close(),
             Err(error) => {
                 self.remove(index);
                 Err(error)
@@ -174,12 +174,13 @@ impl Outbox {
         Some(job.then)
     }
 
-    /// Goes on with those that wait. An error is the connection's end, of which it hears by other means.
+    /// Goes on with those that wait. They have been promised: one that can't be posted ends the connection.
     pub(super) fn go_on(&mut self, conn: &Arc<Conn>) {
         while let Some(index) = self.waiting.front().copied() {
             match self.post(conn, index) {
                 Ok(true) => drop(self.waiting.pop_front()),
-                Ok(false) | Err(_) => return,
+                Ok(false) => return,
+                Err(_) => return drop(conn.close()),
             }
         }
     }

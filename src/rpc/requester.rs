@@ -54,8 +54,14 @@ impl Requester {
         Self { calls: HashMap::new(), queue: VecDeque::new(), credits: Credits::new(most) }
     }
 
+    /// Calls that the peer grants now.
+    pub(super) fn granted(&self) -> u32 {
+        self.credits.granted()
+    }
+
     pub(super) fn call(&mut self, core: &mut Core, conn: &Arc<Conn>, call: Call) -> Result<()> {
         let xid = check(&call, core)?;
+        check_engine(conn, call.payload.iter().flat_map(|payload| &payload.sges))?;
         if self.calls.contains_key(&xid) {
             return Err(Error::state(libc::EEXIST, format!("call {xid:#x} is outstanding")));
         }
@@ -99,7 +105,7 @@ impl Requester {
         } else {
             Form::Long
         };
-        if form != Form::Inline && !core.config.active {
+        if form != Form::Inline && !core.active {
             return Err(Error::new(
                 libc::EMSGSIZE,
                 crate::error::Reason::Invalid,
@@ -124,10 +130,7 @@ impl Requester {
             }
             _ => Vec::new(),
         };
-        core.counters.reads += u64::from(!reads.is_empty());
-        core.counters.writes += writes.len() as u64;
-        core.counters.replies += u64::from(long_reply);
-        let wanted = if core.config.active { core.config.credits } else { core.config.backchannel };
+        let wanted = if core.active { core.config.credits } else { core.config.backchannel };
         let lists: Vec<&[Segment]> = writes.iter().map(Vec::as_slice).collect();
         let outgoing = Outgoing {
             xid,
@@ -148,6 +151,9 @@ impl Requester {
             Form::Long => &[],
         };
         let parts = Some(core.message(table, &outgoing, &[rest])?);
+        core.counters.reads += u64::from(!reads.is_empty());
+        core.counters.writes += writes.len() as u64;
+        core.counters.replies += u64::from(long_reply);
         let payload = payload.map(|payload| payload.sges).unwrap_or_default();
         let grants = Vec::new();
         Ok(Outstanding { user, results, reply, _payload: payload, _long: long, grants, parts })
@@ -168,8 +174,8 @@ impl Requester {
 
     /// Ends a call that was sent, if there is one.
     fn finish(&mut self, xid: u32) -> Option<Outstanding> {
-        let sent = self.calls.get(&xid).is_some_and(|call| call.parts.is_none());
-        let call = self.calls.remove(&xid).filter(|_| sent)?;
+        self.calls.get(&xid).filter(|call| call.parts.is_none())?;
+        let call = self.calls.remove(&xid)?;
         self.credits.give_back();
         revoke(&call.grants);
         Some(call)
@@ -374,7 +380,7 @@ fn check(call: &Call, core: &Core) -> Result<u32> {
         check_place(payload, call.head.len())?;
     }
     let has_chunks = !call.results.is_empty() || !call.reply.is_empty();
-    if has_chunks && !core.config.active {
+    if has_chunks && !core.active {
         return Err(Error::invalid("calls of the side that was called have no chunks"));
     }
     let long = MIN_LEN + call.head.len() + call.payload.as_ref().map_or(0, Payload::len);
@@ -383,6 +389,15 @@ fn check(call: &Call, core: &Core) -> Result<u32> {
         return Err(Error::invalid("too long a call, or an empty element"));
     }
     Ok(xid)
+}
+
+/// Whether elements lie in regions of the connection's engine.
+pub(super) fn check_engine<'a>(conn: &Conn, mut sges: impl Iterator<Item = &'a Sge>) -> Result<()> {
+    let own = conn.engine().keys();
+    if sges.all(|sge| Arc::ptr_eq(sge.region().domain(), own)) {
+        return Ok(());
+    }
+    Err(Error::invalid("the connection and the region belong to different engines"))
 }
 
 /// Whether a payload stands on a word of the head and behind what names the message.

@@ -7,7 +7,7 @@ use super::kind;
 use super::layout::{fill, padded, places};
 use super::message::{Message, Parts, Payload, PieceView, Reply, octets};
 use super::outbox::{Octets, Op, Then, writes};
-use super::requester::{append, check_place};
+use super::requester::{append, check_engine, check_place};
 use super::session::{Core, attached};
 use crate::engine::{Conn, Event};
 use crate::error::{Error, Reason, Result};
@@ -89,7 +89,10 @@ impl Responder {
                     self.drop_call(core, conn, call);
                 }
             }
-            Err(_) => core.complain(conn, xid, VERSION, Complaint::Chunk),
+            Err(_) => {
+                core.counters.bad += 1;
+                core.complain(conn, xid, VERSION, Complaint::Chunk);
+            }
         }
     }
 
@@ -141,6 +144,8 @@ impl Responder {
             return Err(Error::invalid("the head is no RPC reply to this call: xid, 1, and so on, in words"));
         }
         reply.payloads.iter().try_for_each(|payload| check_place(payload, reply.head.len()))?;
+        let sges = reply.payloads.iter().flat_map(|payload| &payload.sges);
+        check_engine(conn, sges)?;
         if !reply.payloads.is_sorted_by_key(|payload| payload.at) {
             return Err(Error::invalid("payloads stand in the order of their places"));
         }
@@ -149,11 +154,6 @@ impl Responder {
         core.outbox.send(conn, ops, blocks, Then::Answered(user))?;
         self.calls.remove(&call).into_iter().for_each(|asked| asked.recycle(core));
         Ok(())
-    }
-
-    /// The connection has ended.
-    pub(super) fn end(&mut self) {
-        self.calls.clear();
     }
 }
 
@@ -183,8 +183,7 @@ impl Asked {
         list.sort_by_key(|read| read.position);
         let total: u64 = list.iter().map(|read| u64::from(read.segment.length)).sum();
         let at_start = list.first().is_some_and(|read| read.position == 0);
-        let backwards =
-            core.config.active && !(list.is_empty() && self.writes.is_empty() && self.reply.is_none());
+        let backwards = core.active && !(list.is_empty() && self.writes.is_empty() && self.reply.is_none());
         if total > core.config.max_call() || at_start != long || backwards {
             return Err(invalid());
         }
@@ -267,13 +266,14 @@ impl Asked {
         returned.iter_mut().flatten().for_each(|segment| segment.length = 0);
         let mut places = self.writes.iter().zip(&mut returned);
         let mut inline = Vec::new();
+        let mut placed_results = 0;
         for payload in reply.payloads {
             match places.next().filter(|(offered, _)| !payload.sges.is_empty() && room(offered) > 0) {
                 Some((offered, returned)) => {
                     let filled = fill(offered, payload.len()).ok_or_else(|| no_room("a result"))?;
                     ops.extend(writes(&payload.sges, offered, &filled)?);
                     returned.iter_mut().zip(&filled).for_each(|(segment, count)| segment.length = *count);
-                    core.counters.writes += 1;
+                    placed_results += 1;
                 }
                 None => inline.push(payload),
             }
@@ -288,7 +288,6 @@ impl Asked {
                 sge.fill(0, &whole);
                 ops.extend(writes(&[sge], offered, &filled)?);
                 blocks.push(block);
-                core.counters.replies += 1;
                 let count = |(segment, length): (&Segment, &u32)| Segment { length: *length, ..*segment };
                 Some(offered.iter().zip(&filled).map(count).collect::<Vec<_>>())
             }
@@ -309,6 +308,8 @@ impl Asked {
         }
         let (mut send, block) = core.message(table, &header, &[rest])?;
         blocks.extend(block);
+        core.counters.writes += placed_results;
+        core.counters.replies += u64::from(placed.is_some());
         if let Some(key) = self.key.filter(|_| core.terms.invalidate && conn.can_invalidate()) {
             (send.opcode, send.invalidate) = (Opcode::SendInvalidate, key);
         }

@@ -46,6 +46,19 @@ pub struct Counters {
 
 /// What both sides have agreed on.
 #[derive(Clone, Copy, Debug)]
+pub struct Agreed {
+    /// Octets of the longest message to the peer.
+    pub inline_send: usize,
+    /// Octets of the longest message from it.
+    pub inline_recv: usize,
+    /// Calls that the peer grants now.
+    pub credits: u32,
+    /// The peer's.
+    pub dialect: Dialect,
+}
+
+/// What an end may do.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Terms {
     /// Octets of the longest message to the peer.
     pub(super) send: usize,
@@ -59,6 +72,8 @@ pub(super) struct Terms {
 /// What the two tables of calls share.
 pub(super) struct Core {
     pub(super) config: Config,
+    /// This end has connected.
+    pub(super) active: bool,
     pub(super) terms: Terms,
     pub(super) outbox: Outbox,
     pub(super) pool: Pool,
@@ -140,7 +155,7 @@ impl Core {
 
     /// What we grant to whoever calls us.
     pub(super) fn grant(&self) -> u32 {
-        if self.config.active { self.config.backchannel } else { self.config.credits }
+        if self.active { self.config.backchannel } else { self.config.credits }
     }
 
     /// The peer's private data, at the one moment when they come.
@@ -161,7 +176,7 @@ impl Core {
 
 impl Session {
     /// A session of a connection that is coming.
-    pub(super) fn new(config: Config) -> Arc<Self> {
+    pub(super) fn new(config: Config, active: bool) -> Arc<Self> {
         let terms = Terms {
             send: DEFAULT_THRESHOLD,
             recv: DEFAULT_THRESHOLD,
@@ -170,6 +185,7 @@ impl Session {
         };
         let core = Core {
             config,
+            active,
             terms,
             outbox: Outbox::default(),
             pool: Pool::default(),
@@ -179,7 +195,7 @@ impl Session {
             established: false,
             ended: false,
         };
-        let most = if config.active { config.credits } else { config.backchannel };
+        let most = if active { config.credits } else { config.backchannel };
         let state = State { core, requester: Requester::new(most), responder: Responder::default() };
         Arc::new(Self { state: Mutex::new(state), config })
     }
@@ -211,9 +227,12 @@ impl Session {
         responder.refuse(core, conn, call)
     }
 
-    /// What has been counted.
-    pub fn counters(&self) -> Counters {
-        self.state.lock().core.counters
+    /// What has been agreed on, and counted.
+    pub fn info(&self) -> (Agreed, Counters) {
+        let State { core, requester, .. } = &*self.state.lock();
+        let Terms { send, recv, dialect, .. } = core.terms;
+        let credits = requester.granted();
+        (Agreed { inline_send: send, inline_recv: recv, credits, dialect }, core.counters)
     }
 }
 
@@ -233,11 +252,11 @@ impl State {
                     responder.asked(core, conn, (xid, header.credits), &chunks, &message, Some(at));
                 }
                 Some(REPLY) => requester.answered(core, conn, (xid, header.credits), &chunks, Some(rpc)),
-                _ if core.config.active => requester.garbled(core, conn, xid),
+                _ if core.active => requester.garbled(core, conn, xid),
                 // Too short to be answered to, or not what its header says: kernel servers are silent.
                 _ => core.counters.bad += 1,
             },
-            Body::NoMessage(chunks) if core.config.active => {
+            Body::NoMessage(chunks) if core.active => {
                 requester.answered(core, conn, (xid, header.credits), &chunks, None);
             }
             Body::NoMessage(chunks) => {
@@ -248,13 +267,13 @@ impl State {
 
     fn refused(&mut self, conn: &Arc<Conn>, refusal: Refusal) {
         let Self { core, requester, .. } = self;
-        core.counters.bad += 1;
-        if let Refusal::Answer { xid, version, complaint } = refusal {
-            if core.config.active {
-                requester.garbled(core, conn, xid);
-            } else {
+        match refusal {
+            Refusal::Answer { xid, .. } if core.active => requester.garbled(core, conn, xid),
+            Refusal::Answer { xid, version, complaint } => {
+                core.counters.bad += 1;
                 core.complain(conn, xid, version, complaint);
             }
+            Refusal::Silence => core.counters.bad += 1,
         }
     }
 
@@ -272,7 +291,8 @@ impl State {
 
     /// Tells everybody who waits that it is over.
     fn end(&mut self) {
-        let Self { core, requester, responder } = self;
+        // What was lent for the peer's calls goes with the connection: somebody may be at work on them.
+        let Self { core, requester, .. } = self;
         if std::mem::replace(&mut core.ended, true) {
             return;
         }
@@ -283,7 +303,6 @@ impl State {
             }
         }
         requester.end(core);
-        responder.end();
     }
 }
 
@@ -322,7 +341,7 @@ impl Upper for Session {
                         peer: event.peer.clone(),
                         ..Event::default()
                     };
-                    if (event.kind == base::ESTABLISHED) == self.config.active {
+                    if (event.kind == base::ESTABLISHED) == state.core.active {
                         state.core.hear(event.private_data.as_deref());
                     }
                     state.core.established |= event.kind == base::ESTABLISHED;

@@ -204,7 +204,6 @@ const SMALL: Config = Config {
     max_payload: 0,
     silent: false,
     dialect: crate::wire::rpcrdma::Dialect::Rfc,
-    active: false,
 };
 
 /// One call and its reply. Lengths of the head, of a payload, of a result and of the reply's head.
@@ -280,7 +279,7 @@ fn calls_of_all_sizes() {
                 }
             }
         }
-        let (made, taken) = (pair.client.session().counters(), pair.server.session().counters());
+        let (made, taken) = (pair.client.session().info().1, pair.server.session().info().1);
         assert_eq!((made.calls, taken.asked), (u64::from(xid) - 1, u64::from(xid) - 1));
         assert_eq!((made.bad, taken.bad, taken.errors), (0, 0, 0));
         assert!(made.reads > 0 && made.writes > 0 && made.replies > 0);

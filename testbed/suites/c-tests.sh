@@ -53,7 +53,7 @@ demo() {
 
 # On iWARP a message without a receive ends the connection: there is no back-pressure to be tested.
 tests_of() {
-    echo smoke ops connect_cycle memory flush faults misuse random_calls post_cost
+    echo smoke ops connect_cycle memory flush faults misuse random_calls post_cost rpc rpc_misuse rpc_peers
     [[ $1 != rxe ]] || echo backpressure
 }
 
