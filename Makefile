@@ -1,10 +1,12 @@
 # librdmacm-gluster: cargo compiles, this file links, installs and checks.
-# For packagers: make; make install DESTDIR= PREFIX= LIBDIR= INCLUDEDIR= MANDIR=
+# For packagers: make; make install DESTDIR= PREFIX= LIBDIR= INCLUDEDIR= MANDIR= BINDIR= UNITDIR=
 
 PREFIX ?= /usr/local
 LIBDIR ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
 MANDIR ?= $(PREFIX)/share/man
+BINDIR ?= $(PREFIX)/bin
+UNITDIR ?= $(PREFIX)/lib/systemd/system
 DESTDIR ?=
 
 CARGO ?= cargo
@@ -25,10 +27,11 @@ SONAME := $(NAME).so.$(SOVERSION)
 SHARED := $(NAME).so.$(VERSION)
 MAN3 := $(wildcard man/*.3)
 MAN7 := $(wildcard man/*.7)
+MAN8 := $(wildcard man/*.8)
 
 .PHONY: all demo check check-quick check-kernel install uninstall header clean setup setup-check setup-kernel FORCE
 
-all: build/$(SHARED) build/$(SONAME) build/$(NAME).so build/$(NAME).a
+all: build/$(SHARED) build/$(SONAME) build/$(NAME).so build/$(NAME).a build/rcg
 
 # Without cargo (sudo make install) what was built before is taken.
 $(ARCHIVE): FORCE
@@ -37,6 +40,17 @@ $(ARCHIVE): FORCE
 	elif [ ! -f $@ ]; then \
 		echo "no $(CARGO) in PATH and nothing built yet" >&2; exit 1; \
 	fi
+
+# The same for the administrator's command.
+$(CARGO_TARGET_DIR)/release/rcg: FORCE | $(ARCHIVE)
+	@if command -v $(CARGO) >/dev/null 2>&1; then \
+		$(CARGO) build --release --locked -p rcg; \
+	elif [ ! -f $@ ]; then \
+		echo "no $(CARGO) in PATH and nothing built yet" >&2; exit 1; \
+	fi
+
+build/rcg: $(CARGO_TARGET_DIR)/release/rcg | build
+	cp -f $< $@
 
 build:
 	mkdir -p $@
@@ -70,8 +84,15 @@ install: all
 	chmod 644 $(DESTDIR)$(LIBDIR)/pkgconfig/rdmacm-gluster.pc
 	$(if $(MAN3),$(INSTALL) -m 644 $(MAN3) $(DESTDIR)$(MANDIR)/man3)
 	$(if $(MAN7),$(INSTALL) -m 644 $(MAN7) $(DESTDIR)$(MANDIR)/man7)
+	$(INSTALL) -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(UNITDIR)
+	$(INSTALL) -m 755 build/rcg $(DESTDIR)$(BINDIR)/rcg
+	$(INSTALL) -m 644 $(MAN8) $(DESTDIR)$(MANDIR)/man8
+	sed -e 's|@BINDIR@|$(BINDIR)|' tools/rcg-rpc-proxy@.service > $(DESTDIR)$(UNITDIR)/rcg-rpc-proxy@.service
+	chmod 644 $(DESTDIR)$(UNITDIR)/rcg-rpc-proxy@.service
 
 uninstall:
+	rm -f $(DESTDIR)$(BINDIR)/rcg $(DESTDIR)$(UNITDIR)/rcg-rpc-proxy@.service
+	rm -f $(addprefix $(DESTDIR)$(MANDIR)/man8/,$(notdir $(MAN8)))
 	rm -f $(addprefix $(DESTDIR)$(LIBDIR)/,$(SHARED) $(SONAME) $(NAME).so $(NAME).a pkgconfig/rdmacm-gluster.pc)
 	rm -f $(DESTDIR)$(INCLUDEDIR)/rdmacm_gluster.h
 	$(if $(MAN3),rm -f $(addprefix $(DESTDIR)$(MANDIR)/man3/,$(notdir $(MAN3))))

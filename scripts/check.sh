@@ -32,9 +32,9 @@ unset MAKEFLAGS MAKELEVEL
 # ---- quick ----
 
 quick() {
-    item "cargo fmt" "$CARGO" fmt --check
-    item "cargo clippy" timeout $LONG_LIMIT "$CARGO" clippy --locked --all-targets -- -D warnings
-    item "cargo test" timeout $LONG_LIMIT "$CARGO" test --locked
+    item "cargo fmt" "$CARGO" fmt --all --check
+    item "cargo clippy" timeout $LONG_LIMIT "$CARGO" clippy --locked --workspace --all-targets -- -D warnings
+    item "cargo test" timeout $LONG_LIMIT "$CARGO" test --locked --workspace
 }
 
 # What src/verbs/sys writes down because rdma-sys lacks it, or has it by hand.
@@ -351,6 +351,7 @@ bed() {
     local counts=build/testbed/out/total bed_passed=0 bed_failed=1 name
     rm -f "$counts"
     item "the test bed's peers build" testbed/peers/build.sh "$BIN"
+    item "rcg for the test bed" cp build/rcg "$BIN/rcg"
     [[ -e $ASAN_BIN/librdmacm-gluster-asan.a ]] || item "asan: the library for C" asan_library
     for name in $BED_ASAN; do
         item "asan: c-tests/$name.c builds for the test bed" asan_build "$ASAN_BIN/$name" "c-tests/$name.c"
@@ -381,7 +382,7 @@ kernel() {
 
 # ---- the rest ----
 
-manual_is_clean() { mandoc -Tlint -Wwarning man/*.3 man/*.7; }
+manual_is_clean() { mandoc -Tlint -Wwarning man/*.3 man/*.7 man/*.8; }
 
 # build/ and target/ are ignored by git; anything else that changed was changed by this run.
 tree_state() { git -c safe.directory='*' status --porcelain; }

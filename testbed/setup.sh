@@ -26,6 +26,11 @@ need ibv_devices ibverbs-utils
 need ib_send_bw perftest
 need /usr/include/rdma/rdma_cma.h librdmacm-dev
 need /usr/include/infiniband/verbs.h libibverbs-dev
+# The kernel's NFS, and what shakes it.
+need rpc.nfsd nfs-kernel-server
+need mount.nfs nfs-common
+need rpcbind rpcbind
+need fio fio
 need flock util-linux
 need xz xz-utils
 need tar tar

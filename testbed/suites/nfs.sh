@@ -1,0 +1,222 @@
+#!/usr/bin/env bash
+# The Linux kernel's NFS client and server are our peers: `rcg rpc-proxy` in both roles, over rxe, over siw, and by our own
+# iWARP over TCP towards kernel siw. All of NFS comes from the kernel; only the transport is ours. Wants rcg in BED_BIN.
+cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
+# shellcheck source=testbed/lib.sh
+. testbed/lib.sh
+
+RCG=$BED_BIN/rcg
+W=/tmp/nfs # all that is written is here
+EXPORT=$W/export MNT=$W/mnt
+RDMA_PORT=20050 TCP_PORT=2050
+KERNEL_RDMA_PORT=20049
+MIB=${BED_NFS_MIB:-64}
+NAMES=${BED_NFS_NAMES:-500}
+RANDOM_SECONDS=${BED_NFS_RANDOM:-60}
+
+# ---- the kernel's server ----
+
+bed_nfsd() {
+    mkdir -p $W && mount -t tmpfs -o size=600m tmpfs $W || bed_die "no tmpfs"
+    mkdir -p $EXPORT $MNT $W/lib/{sm,sm.bak,v4recovery,nfsdcltrack}
+    touch $W/lib/{etab,rmtab,xtab,state}
+    mount --bind $W/lib /var/lib/nfs || bed_die "no /var/lib/nfs"
+    mount -t tmpfs tmpfs /run && mkdir -p /run/rpcbind /run/lock /run/sendsigs.omit.d /run/netns || bed_die "no /run"
+    modprobe -a sunrpc nfsd nfs nfsv3 nfsv4 rpcrdma || bed_die "no NFS modules"
+    mount -t nfsd nfsd /proc/fs/nfsd || bed_die "no nfsd"
+    rpcbind -w || bed_die "no rpcbind"
+    exportfs -o rw,no_root_squash,fsid=0,insecure,no_subtree_check "*:$EXPORT" || bed_die "no export"
+    rpc.mountd || bed_die "no mountd"
+    rpc.nfsd -V 3 -V 4 -V 4.1 -V 4.2 -G 10 -L 10 8 || bed_die "no nfsd"
+    echo "rdma $KERNEL_RDMA_PORT" >/proc/fs/nfsd/portlist || bed_die "no nfsd over RDMA"
+    head -c "${MIB}M" /dev/urandom >$W/source
+    head -c "$((MIB / 4))M" $W/source >$W/small
+}
+nfsd_ends() {
+    rpc.nfsd 0 && exportfs -au || return
+    killall rpc.mountd rpcbind 2>/dev/null
+    umount /proc/fs/nfsd /var/lib/nfs && umount -l $W /run
+}
+
+# ---- the proxy ----
+
+# proxy NAME COMMAND-PREFIX... -- ARGS...: in the background, its number in $W/proxy. Items are shells of their own, so its
+# status comes by a file, too.
+proxy() {
+    PROXY_LOG=$LOGS/proxy-$1.out
+    local prefix=()
+    shift
+    while [[ $1 != -- ]]; do
+        prefix+=("$1")
+        shift
+    done
+    shift
+    rm -f $W/proxy $W/proxy-status
+    RUST_BACKTRACE=1 "${prefix[@]}" bash -c 'echo $$ >"$0/proxy"; exec "$@"' $W "$RCG" rpc-proxy "$@" >"$PROXY_LOG" 2>&1 ||
+        echo $? >$W/proxy-status &
+    await 20 grep -q '^ready' "$PROXY_LOG" || bed_die "no proxy: $(<"$PROXY_LOG")"
+}
+proxy_is_gone() { ! kill -0 "$(<$W/proxy)" 2>/dev/null; }
+proxy_gets() { kill "-$1" "$(<$W/proxy)" && await 20 proxy_is_gone; }
+# It ends in good order, has seen nothing that made no sense, and none of $1 is so.
+proxy_ends() {
+    local last
+    proxy_gets TERM || return
+    cat "$PROXY_LOG"
+    last=$(tail -n 2 "$PROXY_LOG")
+    [[ ! -e $W/proxy-status && $last == *"bad messages 0"* && $last == *"(now 0)"* && ! $last =~ $1 ]]
+}
+UNUSED='backchannel 0,|refused [1-9]|read chunks 0,|write chunks 0,|reply chunks 0,'
+
+# ---- mounts ----
+
+# mounted VERSION ADDRESS OPTIONS: mounts what the server exports.
+mounted() {
+    local version=$1 address=$2 options=$3 path=/
+    # Mounting is a protocol of its own in version 3, and goes to the server directly.
+    [[ $version != 3 ]] || { path=$EXPORT options+=,mountproto=tcp,mountaddr=$DUM4,nolock; }
+    timeout 60 mount -t nfs -o "vers=$version,hard,timeo=100,$options" "$address:$path" $MNT
+}
+unmounted() { umount $MNT || { sleep 1; umount -f $MNT; }; }
+forget_pages() { sync && echo 3 >/proc/sys/vm/drop_caches; }
+same() { [[ $(sha256sum <"$1") == "$(sha256sum <"$2")" ]] || { echo "-- $1 and $2 differ"; cmp "$1" "$2"; return 1; }; }
+
+# What people do with files: use_files FILE NAMES.
+use_files() {
+    local source=$1 names=$2 name entries long
+    rm -rf "$EXPORT"/*
+    dd if="$source" of=$MNT/large bs=1M conv=fsync 2>&1 | tail -n 1 && same "$source" $EXPORT/large || return
+    forget_pages
+    same "$source" $MNT/large || return
+    for name in 1 4095 4097 12345 262143 262147; do
+        head -c "$name" $W/source >$MNT/odd && cmp <(head -c "$name" $W/source) $EXPORT/odd || return
+        forget_pages
+        cmp <(head -c "$name" $W/source) $MNT/odd || return
+    done
+    mkdir $MNT/many || return
+    for name in $(seq "$names"); do : >"$MNT/many/a-name-that-is-not-short-$name"; done
+    forget_pages
+    entries=$(find $MNT/many -type f | wc -l)
+    [[ $entries == "$names" ]] || { echo "-- $entries names"; return 1; }
+    ln -s "$(printf 'x%.0s' $(seq 999))" $MNT/link || return
+    long=$(printf 'y%.0s' $(seq 255))
+    : >"$MNT/$long" && mv "$MNT/$long" "$MNT/${long//y/z}" || return
+    forget_pages
+    [[ $(readlink $MNT/link | wc -c) == 1000 && -e $EXPORT/${long//y/z} ]] || { echo "-- a long name is lost"; return 1; }
+    rm -r $MNT/many $MNT/large $MNT/link
+}
+
+# The client's own counters: all kinds of chunks were used, and no reply was bad. Beside it failed_marshal counts calls that
+# had to wait for memory of the client's, as they do towards the kernel's own server.
+chunks_were_used() {
+    local line
+    line=$(grep -A 40 "mounted on $MNT with" /proc/self/mountstats | grep 'xprt:.*rdma' | tail -n 1)
+    echo "$line"
+    # shellcheck disable=SC2086
+    set -- ${line#*rdma }
+    echo "read chunks ${11}, write chunks ${12}, reply chunks ${13}, failed_marshal ${19}, bad_reply ${20}, long calls ${21}"
+    ((${11} > 0 && ${12} > 0 && ${13} > 0 && ${20} == 0))
+}
+
+# over_rdma VERSION ADDRESS PORT: the kernel's client, with everything.
+over_rdma() {
+    local code=0
+    mounted "$1" "$2" "proto=rdma,port=$3" || return
+    { use_files $W/source "$NAMES" && chunks_were_used; } || code=$?
+    unmounted && return $code
+}
+over_tcp() {
+    local code=0
+    mounted "$1" "$2" "proto=tcp,port=$3" || return
+    use_files $W/small $((NAMES / 5)) || code=$?
+    unmounted && return $code
+}
+
+# The proxy dies under load, without a word, and comes back.
+survives_death() {
+    local name=$1 address=$2 code=0 writer
+    shift 2
+    mounted 4.1 "$address" "proto=rdma,port=$RDMA_PORT" || return
+    dd if=$W/source of=$MNT/large bs=1M conv=fsync 2>/dev/null &
+    writer=$!
+    await 20 test -s $EXPORT/large
+    proxy_gets KILL || return
+    proxy "$name" "$@"
+    wait "$writer" && forget_pages && same $W/source $MNT/large && same $W/source $EXPORT/large || code=1
+    rm -f $MNT/large
+    unmounted && return $code
+}
+
+random_io() {
+    local code=0
+    mounted "$1" "$2" "proto=rdma,port=$RDMA_PORT" || return
+    timeout 200 fio --name=verify --directory=$MNT --size=16m --rw=randwrite --bsrange=512-192k --direct=1 --ioengine=libaio \
+        --iodepth=16 --verify=crc32c --verify_fatal=1 --do_verify=1 --verify_state_save=0 --time_based --runtime="$3" \
+        --numjobs=2 --group_reporting || code=$?
+    rm -f $MNT/verify*
+    unmounted && return $code
+}
+
+ping_answers() {
+    "$@" --count 3 | tee "$LOGS/ping.out"
+    [[ $(grep -c '^program 100003 .* ready at' "$LOGS/ping.out") == 3 ]]
+}
+ping_fails() { ! "$@" 2>"$LOGS/ping.out" && cat "$LOGS/ping.out" && grep -q "$TEXT" "$LOGS/ping.out"; }
+
+# responder NAME ADDRESS COMMAND-PREFIX... -- ARGS...: the kernel's client over RDMA, through us, to the kernel's server by TCP.
+responder() {
+    local name=$1 address=$2 version
+    shift 2
+    proxy "$name" "$@"
+    for version in 3 4.0 4.1 4.2; do
+        item "$name: the kernel's client mounts NFS $version through us" over_rdma $version "$address" $RDMA_PORT
+    done
+    item "$name: the proxy ends in good order" proxy_ends "calls to TCP 0,|$UNUSED"
+}
+# requester NAME ADDRESS COMMAND-PREFIX... -- ARGS...: the kernel's client by TCP, through us, to the kernel's server over RDMA.
+requester() {
+    local name=$1 address=$2 version
+    shift 2
+    proxy "$name-tcp" "$@"
+    for version in 3 4.0 4.1 4.2; do
+        item "$name: TCP mounts of the kernel's RDMA server, NFS $version" over_tcp $version "$address" $TCP_PORT
+    done
+    item "$name: that proxy ends in good order" proxy_ends "calls to RDMA 0,|$UNUSED"
+}
+
+bed_net
+bed_nfsd
+
+for device in rxe siw; do
+    bed_$device
+    item "$device: kernel to kernel" over_rdma 4.1 "$DUM4" $KERNEL_RDMA_PORT
+    item "$device: the kernel's server answers rpc-ping" ping_answers "$RCG" rpc-ping "$DUM4"
+    TEXT="versions 3 to 4" item "$device: rpc-ping, a version that is not there" ping_fails "$RCG" rpc-ping "$DUM4" 100003 9
+    TEXT="does not have this program" \
+        item "$device: rpc-ping, a program that is not there" ping_fails "$RCG" rpc-ping "$DUM4" 100099 1
+    responder $device "$DUM4" -- rdma:0.0.0.0:$RDMA_PORT tcp:127.0.0.1:2049
+    requester $device 127.0.0.1 -- tcp:127.0.0.1:$TCP_PORT "rdma:$DUM4:$KERNEL_RDMA_PORT"
+    args=(-- rdma:0.0.0.0:$RDMA_PORT tcp:127.0.0.1:2049)
+    proxy $device-again "${args[@]}"
+    item "$device: the proxy is killed under load" survives_death $device-again "$DUM4" "${args[@]}"
+    item "$device: random reads and writes, verified" random_io 4.1 "$DUM4" "$RANDOM_SECONDS"
+    RANDOM_SECONDS=$((RANDOM_SECONDS / 2))
+    proxy_gets TERM
+    proxy $device-silent -- --no-private-data rdma:0.0.0.0:$RDMA_PORT tcp:127.0.0.1:2049
+    item "$device: without private data" over_rdma 3 "$DUM4" $RDMA_PORT
+    proxy_gets TERM
+    bed_${device}_down
+done
+
+# No RDMA device on our side: iWARP over TCP.
+bed_wire
+responder iwarp $WIRE_USER4 bed_user -- --provider iwarp rdma:0.0.0.0:$RDMA_PORT tcp:$WIRE_KERNEL4:2049
+requester iwarp $WIRE_USER4 bed_user -- --provider iwarp tcp:0.0.0.0:$TCP_PORT rdma:$WIRE_KERNEL4:$KERNEL_RDMA_PORT
+args=(bed_user -- --provider iwarp rdma:0.0.0.0:$RDMA_PORT tcp:$WIRE_KERNEL4:2049)
+proxy iwarp-again "${args[@]}"
+item "iwarp: the proxy is killed under load" survives_death iwarp-again $WIRE_USER4 "${args[@]}"
+item "iwarp: random reads and writes, verified" random_io 4.1 $WIRE_USER4 "$RANDOM_SECONDS"
+proxy_gets TERM
+bed_wire_down
+item "the kernel's server ends" nfsd_ends
+suite_end

@@ -1,0 +1,132 @@
+//! `rcg rpc-ping`: does an RPC program answer over RDMA, and how fast?
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use rdmacm_gluster::engine::{
+    Channel, ChannelConfig, Conn, ConnectConfig, Engine, EngineConfig, Event, Target, kind,
+};
+use rdmacm_gluster::rpc::{self, Call, Config, Session};
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Name or address of the server
+    host: String,
+    /// Number of the program; 100003 is NFS
+    #[arg(default_value_t = 100_003)]
+    program: u32,
+    /// Version of the program
+    #[arg(default_value_t = 4)]
+    version: u32,
+    /// Port of the server
+    #[arg(short, long, default_value = "20049")]
+    port: String,
+    /// How many calls
+    #[arg(short, long, default_value_t = 1)]
+    count: u32,
+    /// Seconds to wait for the connection, and for each answer
+    #[arg(short, long, default_value_t = 10)]
+    timeout: u32,
+}
+
+struct Client {
+    channel: Arc<Channel>,
+    patience: Duration,
+}
+
+impl Client {
+    /// The next event.
+    fn next(&self) -> Result<Event, String> {
+        let end = Instant::now() + self.patience;
+        loop {
+            let mut found = None;
+            self.channel
+                .next(1, &mut |event| found = Some(event.clone()))
+                .map_err(|error| error.to_string())?;
+            if let Some(event) = found {
+                return Ok(event);
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(format!("no answer within {} s", self.patience.as_secs()));
+            }
+            self.channel.run(Some(left)).map_err(|error| error.to_string())?;
+        }
+    }
+
+    fn call(&self, conn: &Arc<Conn>, xid: u32, options: &Options) -> Result<(), String> {
+        // xid, CALL, RPC version 2, program, version, procedure 0, no credentials, no verifier.
+        let words = [xid, 0, 2, options.program, options.version, 0, 0, 0, 0, 0];
+        let head = words.iter().flat_map(|word| word.to_be_bytes()).collect();
+        let call = Call { head, reply_max: 64, ..Call::default() };
+        let session = Session::of(conn).map_err(|error| error.to_string())?;
+        session.call(conn, call).map_err(|error| error.to_string())?;
+        let event = self.next()?;
+        match (event.kind, event.status) {
+            (rpc::kind::REPLY, 0) => answer(&event),
+            (rpc::kind::REPLY, status) => {
+                Err(format!("the call failed: {}", std::io::Error::from_raw_os_error(-status)))
+            }
+            _ => Err(text_of(&event)),
+        }
+    }
+}
+
+/// What the server's reply says.
+fn answer(event: &Event) -> Result<(), String> {
+    let message: Option<&rpc::Message> = event.attached.as_ref().and_then(|message| message.downcast_ref());
+    let octets = message.map(rpc::Message::inline).unwrap_or_default();
+    let word = |at: usize| octets.get(at..)?.first_chunk().map(|octets| u32::from_be_bytes(*octets));
+    let verifier = word(16).unwrap_or(0).next_multiple_of(4) as usize;
+    match (word(8), word(20 + verifier)) {
+        (Some(0), Some(0)) => Ok(()),
+        (Some(0), Some(1)) => Err("the server does not have this program".into()),
+        (Some(0), Some(2)) => Err(format!(
+            "the server has versions {} to {} of this program",
+            word(24 + verifier).unwrap_or(0),
+            word(28 + verifier).unwrap_or(0)
+        )),
+        (Some(1), _) => Err("the server denied the call".into()),
+        _ => Err("the server's reply makes no sense, or is one of failure".into()),
+    }
+}
+
+fn text_of(event: &Event) -> String {
+    let text = event
+        .error
+        .as_ref()
+        .map(|error| error.text.iter().take_while(|c| **c != 0).map(|c| char::from(*c as u8)).collect());
+    text.unwrap_or_else(|| "the connection has ended".into())
+}
+
+pub(crate) fn run(options: &Options) -> Result<(), String> {
+    let told = |error: rdmacm_gluster::error::Error| error.to_string();
+    let engine = Engine::create(EngineConfig::default()).map_err(told)?;
+    let channel = ChannelConfig { manual: true, ..ChannelConfig::default() };
+    let patience = Duration::from_secs(u64::from(options.timeout.max(1)));
+    let client = Client { channel: Channel::create(&engine, channel).map_err(told)?, patience };
+    let mut config =
+        ConnectConfig { timeout_ms: options.timeout.max(1).saturating_mul(1000), ..ConnectConfig::default() };
+    Config::default().connect(&mut config).map_err(told)?;
+    let target = Target::Host(options.host.clone(), options.port.clone());
+    let conn = client.channel.connect(target, config).map_err(told)?;
+    let event = client.next()?;
+    if event.kind != kind::ESTABLISHED {
+        return Err(text_of(&event));
+    }
+    for xid in 1..=options.count {
+        let began = Instant::now();
+        client.call(&conn, xid, options)?;
+        println!(
+            "program {} version {} ready at {} port {}, {} us",
+            options.program,
+            options.version,
+            options.host,
+            options.port,
+            began.elapsed().as_micros()
+        );
+    }
+    drop(conn);
+    client.channel.destroy().map_err(told)
+}

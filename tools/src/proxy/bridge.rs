@@ -1,0 +1,403 @@
+//! One RDMA connection and one TCP connection, and the messages between them: calls and replies in both directions.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::io;
+use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rdmacm_gluster::engine::{Conn, Event, kind};
+use rdmacm_gluster::rpc::{self, Call, Message, Payload, Reply, Session};
+
+use super::buffer::{Buffer, Pools};
+use super::nfs::{self, Shape};
+use super::record;
+
+/// Replies up to this need no memory for a reply chunk, whatever the inline threshold.
+const SHORT: usize = 768;
+/// Where a call does not show how long its reply may be: more than any but directories and data. Registering memory costs
+/// by the page.
+const LONG: usize = 68 << 10;
+/// Of a call of the side that was called: the rest of the threshold.
+const BACKCHANNEL_REPLY: usize = 900;
+/// How long a connection that is coming may take.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// A message for TCP, in pieces, and what they live in.
+pub(crate) struct Record {
+    spans: Vec<(*const u8, usize)>,
+    _keep: Box<dyn Any + Send>,
+}
+
+// SAFETY: what the spans point to lives in `_keep`, or is lent by the library until the call is answered, which happens
+// when a reply has come to this very record.
+unsafe impl Send for Record {}
+
+/// A call that came by TCP.
+struct Made {
+    shape: Shape,
+    xid: u32,
+    _source: Buffer,
+    _results: Vec<Buffer>,
+    _reply: Option<Buffer>,
+}
+
+/// A call that came by RDMA.
+struct Asked {
+    call: u64,
+    shape: Shape,
+    rooms: usize,
+}
+
+#[derive(Default)]
+struct State {
+    established: bool,
+    ended: bool,
+    last: usize,
+    made: HashMap<usize, Made>,
+    asked: HashMap<u32, Asked>,
+    /// Buffers of replies on their way.
+    sent: HashMap<usize, Buffer>,
+}
+
+/// What all bridges have done.
+#[derive(Default)]
+pub(crate) struct Totals {
+    pub(crate) bridges: AtomicU64,
+    pub(crate) to_tcp: AtomicU64,
+    pub(crate) to_rdma: AtomicU64,
+    pub(crate) backchannel: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    pub(crate) reads: AtomicU64,
+    pub(crate) writes: AtomicU64,
+    pub(crate) replies: AtomicU64,
+    pub(crate) bad: AtomicU64,
+}
+
+impl Totals {
+    pub(crate) fn add(counter: &AtomicU64, count: u64) {
+        counter.fetch_add(count, Ordering::Relaxed);
+    }
+}
+
+/// Both connections.
+pub(crate) struct Bridge {
+    conn: Arc<Conn>,
+    tcp: TcpStream,
+    pools: Arc<Pools>,
+    totals: Arc<Totals>,
+    /// This side has connected over RDMA: calls that come by TCP go out with chunks.
+    active: bool,
+    credits: usize,
+    out: Sender<Record>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+fn word(octets: &[u8], at: usize) -> Option<u32> {
+    octets.get(at..)?.first_chunk().map(|octets| u32::from_be_bytes(*octets))
+}
+
+impl Bridge {
+    pub(crate) fn new(
+        conn: Arc<Conn>,
+        tcp: TcpStream,
+        (pools, totals): (Arc<Pools>, Arc<Totals>),
+        active: bool,
+        credits: usize,
+    ) -> io::Result<(Arc<Self>, Receiver<Record>)> {
+        tcp.set_nodelay(true)?;
+        let (out, records) = std::sync::mpsc::channel();
+        Totals::add(&totals.bridges, 1);
+        let (state, changed) = Default::default();
+        let bridge = Self { conn, tcp, pools, totals, active, credits, out, state, changed };
+        Ok((Arc::new(bridge), records))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes records until nobody makes any, or nobody takes them.
+    pub(crate) fn write(&self, records: &Receiver<Record>) {
+        let Ok(mut tcp) = self.tcp.try_clone() else { return self.end() };
+        for record in records {
+            // SAFETY: see `Record`.
+            let span =
+                |(addr, octets): &(*const u8, usize)| unsafe { std::slice::from_raw_parts(*addr, *octets) };
+            let pieces: Vec<&[u8]> = record.spans.iter().map(span).collect();
+            if record::write(&mut tcp, &pieces).is_err() {
+                return self.end();
+            }
+        }
+    }
+
+    /// Reads records until there are no more.
+    pub(crate) fn read(&self) {
+        let Ok(mut tcp) = self.tcp.try_clone() else { return self.end() };
+        if self.wait_until(|state| state.established, Some(PATIENCE)) {
+            while let Ok(true) = self.read_one(&mut tcp) {}
+        }
+        self.end();
+    }
+
+    fn read_one(&self, tcp: &mut TcpStream) -> Result<bool, Box<dyn std::error::Error>> {
+        let mut buffer = self.pools.source()?;
+        let Some(length) = record::read(tcp, buffer.octets_mut())? else { return Ok(false) };
+        let message = buffer.octets().get(..length).unwrap_or_default();
+        match (word(message, 0), word(message, 4)) {
+            (Some(xid), Some(0)) => self.call(xid, buffer, length)?,
+            (Some(xid), Some(1)) => self.reply(xid, buffer, length)?,
+            _ => return Err("neither a call nor a reply".into()),
+        }
+        Ok(true)
+    }
+
+    /// Waits until something is so; false: the connection has ended, or the time is over.
+    fn wait_until(&self, is_so: impl Fn(&State) -> bool, patience: Option<Duration>) -> bool {
+        let (mut state, mut left) = (self.state(), patience);
+        while !state.ended && !is_so(&state) {
+            if left == Some(Duration::ZERO) {
+                return false;
+            }
+            // A second at a time is exact enough.
+            let step = left.map_or(PATIENCE, |left| left.min(Duration::from_secs(1)));
+            state =
+                self.changed.wait_timeout(state, step).map_or_else(|error| error.into_inner().0, |got| got.0);
+            left = left.map(|left| left.saturating_sub(step));
+        }
+        !state.ended
+    }
+
+    /// Ends both connections.
+    pub(crate) fn end(&self) {
+        let _ = self.conn.disconnect();
+        self.ended();
+    }
+
+    fn ended(&self) {
+        self.state().ended = true;
+        self.changed.notify_all();
+        let _ = self.tcp.shutdown(Shutdown::Both);
+    }
+
+    // ---- from TCP ----
+
+    fn call(&self, xid: u32, buffer: Buffer, length: usize) -> Result<(), Box<dyn std::error::Error>> {
+        if !self.wait_until(|state| state.made.len() < self.credits, None) {
+            return Err("the connection has ended".into());
+        }
+        let message = buffer.octets().get(..length).unwrap_or_default();
+        let mut call = Call { reply_max: BACKCHANNEL_REPLY, ..Call::default() };
+        let (mut results, mut reply, mut shape) = (Vec::new(), None, Shape::Other);
+        if self.active {
+            let asked = nfs::look_at_call(message);
+            shape = asked.shape;
+            let place = asked.payload.filter(|place| place.octets > 0 && place.at + place.octets <= length);
+            (call.head, call.payload) = match place {
+                Some(place) => {
+                    let behind = (place.at + place.octets.next_multiple_of(4)).min(length);
+                    let head =
+                        [message.get(..place.at), message.get(behind..)].map(Option::unwrap_or_default);
+                    (
+                        head.concat(),
+                        Some(Payload { sges: vec![buffer.sge(place.at, place.octets)?], at: place.at }),
+                    )
+                }
+                None => (message.to_vec(), None),
+            };
+            let fit = |octets: &usize| *octets > 0 && *octets <= buffer.len();
+            if asked.results.iter().all(fit) {
+                for octets in &asked.results {
+                    let sink = self.pools.sink()?;
+                    call.results.push(vec![sink.sge(0, *octets)?]);
+                    results.push(sink);
+                }
+            }
+            // Kernel servers want room for the results here, too, where both chunks are offered.
+            let results: usize = asked.results.iter().sum();
+            call.reply_max = asked.reply.unwrap_or_else(|| LONG.saturating_add(results));
+            if call.reply_max > SHORT {
+                let sink = self.pools.sink()?;
+                call.reply_max = call.reply_max.min(sink.len());
+                call.reply = vec![sink.sge(0, call.reply_max)?];
+                reply = Some(sink);
+            }
+            Totals::add(&self.totals.to_rdma, 1);
+        } else {
+            call.head = message.to_vec();
+            Totals::add(&self.totals.backchannel, 1);
+        }
+        let mut state = self.state();
+        state.last += 1;
+        call.user = state.last;
+        let user = call.user;
+        state.made.insert(user, Made { shape, xid, _source: buffer, _results: results, _reply: reply });
+        drop(state);
+        let made = Session::of(&self.conn).and_then(|session| session.call(&self.conn, call));
+        if let Err(error) = made {
+            drop(self.state().made.remove(&user));
+            // One that is outstanding already will be answered.
+            if !matches!(error.code(), code if code == -libc::EEXIST || code == -libc::ENOTCONN) {
+                eprintln!("rcg: call {xid:#x}: {error}");
+                self.fail(xid);
+            }
+        }
+        Ok(())
+    }
+
+    fn reply(&self, xid: u32, buffer: Buffer, length: usize) -> Result<(), Box<dyn std::error::Error>> {
+        let Some(Asked { call, shape, rooms }) = self.state().asked.remove(&xid) else { return Ok(()) };
+        let message = buffer.octets().get(..length).unwrap_or_default();
+        let places = if rooms > 0 { nfs::look_at_reply(shape, message, |_| true) } else { Vec::new() };
+        let (mut head, mut payloads, mut done) = (Vec::new(), Vec::new(), 0);
+        for place in places.iter().take(rooms) {
+            head.extend_from_slice(message.get(done..place.at).unwrap_or_default());
+            let sges = if place.octets > 0 { vec![buffer.sge(place.at, place.octets)?] } else { Vec::new() };
+            payloads.push(Payload { sges, at: head.len() });
+            done = place.at + place.octets.next_multiple_of(4);
+        }
+        head.extend_from_slice(message.get(done..).unwrap_or_default());
+        let mut state = self.state();
+        state.last += 1;
+        let user = state.last;
+        state.sent.insert(user, buffer);
+        drop(state);
+        let session = Session::of(&self.conn)?;
+        if let Err(error) = session.reply(&self.conn, call, Reply { head, payloads, user }) {
+            drop(self.state().sent.remove(&user));
+            if error.code() == -libc::EMSGSIZE {
+                Totals::add(&self.totals.refused, 1);
+                let _ = session.refuse(&self.conn, call);
+            }
+        }
+        Ok(())
+    }
+
+    // ---- from RDMA, on the channel's thread ----
+
+    /// Takes an event; true = it was the last.
+    pub(crate) fn take(&self, event: &Event) -> bool {
+        match event.kind {
+            kind::ESTABLISHED => {
+                self.state().established = true;
+                self.changed.notify_all();
+            }
+            rpc::kind::CALL => self.asked(event),
+            rpc::kind::REPLY => self.answered(event),
+            rpc::kind::ANSWERED => drop(self.state().sent.remove(&event.user)),
+            kind::DISCONNECTED | kind::CONNECT_FAILED => self.ended(),
+            kind::CLOSED => {
+                self.ended();
+                self.count();
+                return true;
+            }
+            _ => {}
+        }
+        false
+    }
+
+    fn count(&self) {
+        let Ok((_, counters)) = Session::of(&self.conn).map(Session::info) else { return };
+        let totals = &self.totals;
+        for (total, count) in [
+            (&totals.reads, counters.reads),
+            (&totals.writes, counters.writes),
+            (&totals.replies, counters.replies),
+            (&totals.bad, counters.bad),
+        ] {
+            Totals::add(total, count);
+        }
+    }
+
+    fn asked(&self, event: &Event) {
+        let Some(message) = attached(event) else { return };
+        // SAFETY: lent until the call is answered.
+        let data = unsafe { octets_of(event) };
+        let xid = message.view().xid;
+        let asked = Asked {
+            call: message.call(),
+            shape: nfs::look_at_call(data).shape,
+            rooms: message.rooms().len(),
+        };
+        let mut state = self.state();
+        if state.asked.contains_key(&xid) {
+            drop(state);
+            let _ = Session::of(&self.conn).and_then(|session| session.refuse(&self.conn, asked.call));
+            return;
+        }
+        state.asked.insert(xid, asked);
+        drop(state);
+        Totals::add(if self.active { &self.totals.backchannel } else { &self.totals.to_tcp }, 1);
+        let pieces = message
+            .pieces()
+            .iter()
+            .map(|piece| (piece.at, piece.addr.cast::<u8>().cast_const(), piece.length));
+        let _ = self.out.send(Record { spans: woven(data, pieces), _keep: Box::new(event.clone()) });
+    }
+
+    fn answered(&self, event: &Event) {
+        let made = self.state().made.remove(&event.user);
+        self.changed.notify_all();
+        let Some(made) = made else { return };
+        let message = attached(event).filter(|_| event.status == 0);
+        let Some(message) = message else {
+            if event.status != -libc::ECANCELED {
+                let error = io::Error::from_raw_os_error(-event.status);
+                eprintln!("rcg: call {:#x}: the RDMA server's transport: {error}", made.xid);
+            }
+            return self.fail(made.xid);
+        };
+        // SAFETY: the event's, or of the call's own memory, which is kept below.
+        let data = unsafe { octets_of(event) };
+        let pieces = message.pieces();
+        let there = |index: usize| pieces.get(index).is_none_or(|piece| piece.length == 0);
+        let places = nfs::look_at_reply(made.shape, data, there);
+        let placed = places.iter().zip(pieces).filter(|(_, piece)| piece.length > 0);
+        let placed =
+            placed.map(|(place, piece)| (place.at, piece.addr.cast::<u8>().cast_const(), piece.length));
+        let _ = self.out.send(Record { spans: woven(data, placed), _keep: Box::new((event.clone(), made)) });
+    }
+
+    /// Tells a caller by TCP that its call can't be carried: SYSTEM_ERR.
+    fn fail(&self, xid: u32) {
+        Totals::add(&self.totals.refused, 1);
+        let octets: Box<Vec<u8>> =
+            Box::new([xid, 1, 0, 0, 0, 5].iter().flat_map(|word| word.to_be_bytes()).collect());
+        let _ = self.out.send(Record { spans: vec![(octets.as_ptr(), octets.len())], _keep: octets });
+    }
+}
+
+fn attached(event: &Event) -> Option<&Message> {
+    event.attached.as_ref().and_then(|message| message.downcast_ref())
+}
+
+/// # Safety
+/// The event's data live as long as is made use of them.
+unsafe fn octets_of<'a>(event: &Event) -> &'a [u8] {
+    if event.length == 0 {
+        return &[];
+    }
+    // SAFETY: by this function's contract.
+    unsafe { std::slice::from_raw_parts(std::ptr::with_exposed_provenance(event.data), event.length) }
+}
+
+/// A message with what was taken out of it in its place, and XDR's pads.
+fn woven(data: &[u8], pieces: impl Iterator<Item = (usize, *const u8, usize)>) -> Vec<(*const u8, usize)> {
+    static PAD: [u8; 3] = [0; 3];
+    let (mut spans, mut done) = (Vec::new(), 0);
+    for (at, addr, octets) in pieces {
+        let before = data.get(done..at).unwrap_or_default();
+        spans.push((before.as_ptr(), before.len()));
+        spans.push((addr, octets));
+        spans.push((PAD.as_ptr(), octets.next_multiple_of(4) - octets));
+        done = at;
+    }
+    let rest = data.get(done..).unwrap_or_default();
+    spans.push((rest.as_ptr(), rest.len()));
+    spans
+}

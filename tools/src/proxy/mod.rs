@@ -1,0 +1,356 @@
+//! `rcg rpc-proxy`: RPC from RDMA to TCP, or from TCP to RDMA.
+
+mod bridge;
+mod buffer;
+mod nfs;
+mod record;
+
+use std::collections::HashMap;
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use rdmacm_gluster::engine::{
+    AcceptConfig, Channel, ChannelConfig, Conn, ConnectConfig, Engine, EngineConfig, Event, ListenConfig,
+    Listener, Object, PROVIDER_AUTO, PROVIDER_IWARP, PROVIDER_VERBS, QpConfig, Sink, Target, kind, object,
+};
+use rdmacm_gluster::error::Error;
+use rdmacm_gluster::rpc::Config;
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::iterator::Signals;
+
+use bridge::{Bridge, Record, Totals};
+use buffer::Pools;
+
+/// Why a request is refused (RCG_REJECT_FULL, RCG_REJECT_APP).
+const REJECT_FULL: u32 = 2;
+const REJECT_APP: u32 = 5;
+const TCP_TIMEOUT: Duration = Duration::from_secs(5);
+const SHUTDOWN: Duration = Duration::from_secs(5);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Transport {
+    Rdma,
+    Tcp,
+}
+
+/// `rdma:HOST:PORT` or `tcp:HOST:PORT`.
+#[derive(Clone, Debug)]
+struct Place {
+    transport: Transport,
+    host: String,
+    port: String,
+}
+
+impl FromStr for Place {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text} is not like rdma:HOST:PORT or tcp:[::1]:PORT");
+        let (transport, rest) = text.split_once(':').ok_or_else(wrong)?;
+        let (host, port) = rest.rsplit_once(':').ok_or_else(wrong)?;
+        let transport = match transport {
+            "rdma" => Transport::Rdma,
+            "tcp" => Transport::Tcp,
+            _ => return Err(wrong()),
+        };
+        let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let host = inner.unwrap_or(host).to_owned();
+        if host.is_empty() || port.is_empty() || (inner.is_none() && host.contains(':')) {
+            return Err(wrong());
+        }
+        Ok(Self { transport, host, port: port.to_owned() })
+    }
+}
+
+impl Place {
+    fn addresses(&self) -> Result<Vec<SocketAddr>, String> {
+        let port: u16 = self.port.parse().map_err(|_| format!("{} is no port", self.port))?;
+        let found = (self.host.as_str(), port).to_socket_addrs();
+        found.map(Iterator::collect).map_err(|error| format!("{}: {error}", self.host))
+    }
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Provider {
+    Auto,
+    Verbs,
+    Iwarp,
+}
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Where to listen: rdma:ADDRESS:PORT or tcp:ADDRESS:PORT
+    #[arg(value_name = "LISTEN")]
+    listen: Place,
+    /// What to connect to for each connection: tcp:HOST:PORT or rdma:HOST:PORT
+    #[arg(value_name = "SERVER")]
+    server: Place,
+    /// RDMA devices of the kernel, iWARP over TCP sockets, or whichever serves the address
+    #[arg(long, value_enum, default_value = "auto")]
+    provider: Provider,
+    /// Connections at a time
+    #[arg(long, default_value_t = 256)]
+    max_connections: usize,
+    /// Calls outstanding on one connection
+    #[arg(long, default_value_t = 64)]
+    credits: u32,
+    /// Octets of a message without chunks
+    #[arg(long, default_value_t = 4096)]
+    inline: usize,
+    /// Octets of the longest read or write
+    #[arg(long, default_value_t = 1 << 20)]
+    max_payload: usize,
+    /// No RFC 8797 private data, as implementations before it
+    #[arg(long)]
+    no_private_data: bool,
+}
+
+impl Options {
+    fn provider(&self) -> u32 {
+        match self.provider {
+            Provider::Auto => PROVIDER_AUTO,
+            Provider::Verbs => PROVIDER_VERBS,
+            Provider::Iwarp => PROVIDER_IWARP,
+        }
+    }
+
+    fn rpc(&self) -> Config {
+        Config {
+            credits: self.credits,
+            inline_send: self.inline,
+            inline_recv: self.inline,
+            max_payload: self.max_payload,
+            silent: self.no_private_data,
+            ..Config::default()
+        }
+    }
+
+    fn qp(&self) -> QpConfig {
+        QpConfig { provider: self.provider(), ..QpConfig::default() }
+    }
+}
+
+/// What all threads share.
+struct Proxy {
+    server: Place,
+    rpc: Config,
+    qp: QpConfig,
+    max_connections: usize,
+    credits: usize,
+    pools: Arc<Pools>,
+    totals: Arc<Totals>,
+    bridges: Mutex<HashMap<usize, Arc<Bridge>>>,
+    channel: OnceLock<Arc<Channel>>,
+}
+
+/// Takes the channel's events.
+struct Events(Arc<Proxy>);
+
+impl Sink for Events {
+    fn deliver(&self, _channel: usize, events: &[Event]) {
+        for event in events {
+            if event.kind == kind::CONNECT_REQUEST {
+                Proxy::requested(&self.0, event);
+                continue;
+            }
+            let bridge = self.0.bridges().get(&event.conn).cloned();
+            if bridge.is_some_and(|bridge| bridge.take(event)) {
+                self.0.bridges().remove(&event.conn);
+            }
+        }
+    }
+}
+
+impl Proxy {
+    fn bridges(&self) -> MutexGuard<'_, HashMap<usize, Arc<Bridge>>> {
+        self.bridges.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An RDMA client has come.
+    fn requested(proxy: &Arc<Self>, event: &Event) {
+        let Some(Object::Conn(conn)) = object(event.conn) else { return };
+        if proxy.bridges().len() >= proxy.max_connections {
+            let _ = conn.reject(REJECT_FULL, &[]);
+            return;
+        }
+        let (proxy, accepted) = (Arc::clone(proxy), Arc::clone(&conn));
+        let thread = move || {
+            if let Err(text) = proxy.accept(&accepted) {
+                eprintln!("rcg: {text}");
+                let _ = accepted.reject(REJECT_APP, &[]);
+            }
+        };
+        if std::thread::Builder::new().name("rcg-bridge".into()).spawn(thread).is_err() {
+            let _ = conn.reject(REJECT_FULL, &[]);
+        }
+    }
+
+    fn accept(&self, conn: &Arc<Conn>) -> Result<(), String> {
+        let tcp = self.connect_tcp()?;
+        let (bridge, records) = self.bridge(Arc::clone(conn), tcp, false)?;
+        self.bridges().insert(conn.handle(), Arc::clone(&bridge));
+        conn.accept(AcceptConfig::default()).map_err(|error| error.to_string())?;
+        carry(&bridge, records);
+        Ok(())
+    }
+
+    fn connect_tcp(&self) -> Result<TcpStream, String> {
+        let mut failure = format!("{} has no address", self.server.host);
+        for address in self.server.addresses()? {
+            match TcpStream::connect_timeout(&address, TCP_TIMEOUT) {
+                Ok(tcp) => return Ok(tcp),
+                Err(error) => failure = format!("connect to {address}: {error}"),
+            }
+        }
+        Err(failure)
+    }
+
+    fn bridge(
+        &self,
+        conn: Arc<Conn>,
+        tcp: TcpStream,
+        active: bool,
+    ) -> Result<(Arc<Bridge>, std::sync::mpsc::Receiver<Record>), String> {
+        let shared = (Arc::clone(&self.pools), Arc::clone(&self.totals));
+        Bridge::new(conn, tcp, shared, active, self.credits).map_err(|error| error.to_string())
+    }
+
+    /// A TCP client has come.
+    fn connect(&self, tcp: TcpStream) -> Result<(), String> {
+        let told = |error: Error| error.to_string();
+        let channel = self.channel.get().ok_or("no channel")?;
+        let mut config = ConnectConfig { qp: self.qp.clone(), ..ConnectConfig::default() };
+        self.rpc.connect(&mut config).map_err(told)?;
+        let target = Target::Host(self.server.host.clone(), self.server.port.clone());
+        let mut bridges = self.bridges();
+        if bridges.len() >= self.max_connections {
+            return Err(format!("a client more than {}", self.max_connections));
+        }
+        // Under the lock: its events find the bridge.
+        let conn = channel.connect(target, config).map_err(told)?;
+        let made = self.bridge(Arc::clone(&conn), tcp, true);
+        let (bridge, records) = made.inspect_err(|_| drop(conn.close()))?;
+        bridges.insert(conn.handle(), Arc::clone(&bridge));
+        drop(bridges);
+        carry(&bridge, records);
+        Ok(())
+    }
+
+    fn report(&self) {
+        let get = |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);
+        let totals = &self.totals;
+        println!(
+            "connections {} (now {}), calls to TCP {}, calls to RDMA {}, backchannel {}, refused {}",
+            get(&totals.bridges),
+            self.bridges().len(),
+            get(&totals.to_tcp),
+            get(&totals.to_rdma),
+            get(&totals.backchannel),
+            get(&totals.refused)
+        );
+        println!(
+            "of ended connections: read chunks {}, write chunks {}, reply chunks {}, bad messages {}",
+            get(&totals.reads),
+            get(&totals.writes),
+            get(&totals.replies),
+            get(&totals.bad)
+        );
+    }
+}
+
+/// Carries messages until either side ends.
+fn carry(bridge: &Arc<Bridge>, records: std::sync::mpsc::Receiver<Record>) {
+    let writer = Arc::clone(bridge);
+    let thread = std::thread::Builder::new().name("rcg-writer".into()).spawn(move || writer.write(&records));
+    match thread {
+        Ok(_) => bridge.read(),
+        Err(_) => bridge.end(),
+    }
+}
+
+/// Accepts TCP clients for ever.
+fn serve_tcp(proxy: &Arc<Proxy>, listener: &TcpListener) {
+    for tcp in listener.incoming() {
+        let proxy = Arc::clone(proxy);
+        let Ok(tcp) = tcp else {
+            // Short of descriptors: they come back.
+            std::thread::sleep(Duration::from_millis(100));
+            continue;
+        };
+        let serve = move || {
+            if let Err(text) = proxy.connect(tcp) {
+                eprintln!("rcg: {text}");
+            }
+        };
+        let _ = std::thread::Builder::new().name("rcg-bridge".into()).spawn(serve);
+    }
+}
+
+fn listen(proxy: &Arc<Proxy>, options: &Options) -> Result<Option<Arc<Listener>>, String> {
+    let address = options.listen.addresses()?.into_iter().next().ok_or("no address to listen on")?;
+    if options.listen.transport == Transport::Tcp {
+        let listener = TcpListener::bind(address).map_err(|error| format!("listen on {address}: {error}"))?;
+        let proxy = Arc::clone(proxy);
+        let serve = move || serve_tcp(&proxy, &listener);
+        std::thread::Builder::new().spawn(serve).map_err(|error| error.to_string())?;
+        return Ok(None);
+    }
+    let told = |error: Error| error.to_string();
+    let mut config = ListenConfig { qp: options.qp(), ..ListenConfig::default() };
+    options.rpc().listen(&mut config).map_err(told)?;
+    let channel = proxy.channel.get().ok_or("no channel")?;
+    channel.listen(&address.into(), config).map(Some).map_err(told)
+}
+
+pub(crate) fn run(options: &Options) -> Result<(), String> {
+    if options.listen.transport == options.server.transport {
+        return Err("one of LISTEN and SERVER is rdma, the other is tcp".into());
+    }
+    let told = |error: Error| error.to_string();
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1]).map_err(|error| error.to_string())?;
+    let engine = Engine::create(EngineConfig::default()).map_err(told)?;
+    let buffers = options.max_connections.saturating_mul(options.credits.max(1) as usize).clamp(64, 1 << 20);
+    let proxy = Arc::new(Proxy {
+        server: options.server.clone(),
+        rpc: options.rpc(),
+        qp: options.qp(),
+        max_connections: options.max_connections,
+        credits: options.credits.max(1) as usize,
+        pools: Arc::new(Pools::new(&engine, options.max_payload, buffers).map_err(told)?),
+        totals: Arc::default(),
+        bridges: Mutex::default(),
+        channel: OnceLock::new(),
+    });
+    let sink: Box<dyn Sink> = Box::new(Events(Arc::clone(&proxy)));
+    let config = ChannelConfig { sink: Some(sink), ..ChannelConfig::default() };
+    let channel = Channel::create(&engine, config).map_err(told)?;
+    let _ = proxy.channel.set(Arc::clone(&channel));
+    let listener = listen(&proxy, options)?;
+    println!("ready");
+    for signal in signals.forever() {
+        proxy.report();
+        if signal != SIGUSR1 {
+            break;
+        }
+    }
+    listener.iter().for_each(|listener| drop(listener.close()));
+    shut_down(&proxy);
+    channel.destroy().map_err(told)?;
+    proxy.report();
+    // What a thread still holds goes with the process.
+    let _ = proxy.pools.destroy();
+    Ok(())
+}
+
+/// Ends all connections in good order.
+fn shut_down(proxy: &Proxy) {
+    let bridges: Vec<_> = proxy.bridges().values().cloned().collect();
+    bridges.iter().for_each(|bridge| bridge.end());
+    let end = Instant::now() + SHUTDOWN;
+    while !proxy.bridges().is_empty() && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
