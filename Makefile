@@ -33,21 +33,21 @@ MAN8 := $(wildcard man/*.8)
 
 all: build/$(SHARED) build/$(SONAME) build/$(NAME).so build/$(NAME).a build/rcg
 
-# Without cargo (sudo make install) what was built before is taken.
-$(ARCHIVE): FORCE
+# Without cargo (sudo make install) what was built before is taken. $(1): which part.
+define cargo_build
 	@if command -v $(CARGO) >/dev/null 2>&1; then \
-		$(CARGO) build --release --locked --lib; \
+		$(CARGO) build --release --locked $(1); \
 	elif [ ! -f $@ ]; then \
 		echo "no $(CARGO) in PATH and nothing built yet" >&2; exit 1; \
 	fi
+endef
 
-# The same for the administrator's command.
+$(ARCHIVE): FORCE
+	$(call cargo_build,--lib)
+
+# The administrator's command.
 $(CARGO_TARGET_DIR)/release/rcg: FORCE | $(ARCHIVE)
-	@if command -v $(CARGO) >/dev/null 2>&1; then \
-		$(CARGO) build --release --locked -p rcg; \
-	elif [ ! -f $@ ]; then \
-		echo "no $(CARGO) in PATH and nothing built yet" >&2; exit 1; \
-	fi
+	$(call cargo_build,-p rcg)
 
 build/rcg: $(CARGO_TARGET_DIR)/release/rcg | build
 	cp -f $< $@
