@@ -1,9 +1,7 @@
 //! A device that goes with both ends of a connection on it, on the model.
 
-use super::turns_test::{accept, addr, channel, next, piece, send, wait};
-use super::{
-    ConnectConfig, Engine, EngineConfig, ListenConfig, PROVIDER_VERBS, QpConfig, Target, deregister, kind,
-};
+use super::turns_test::{channel, connect, next, piece, send, wait};
+use super::{Engine, EngineConfig, deregister, kind};
 use crate::error::Reason;
 use crate::memory::Access;
 use crate::verbs::sys::{DeviceConfig, Fabric, Removal};
@@ -15,19 +13,10 @@ fn one_end_hears_first(config: DeviceConfig, posts: bool) {
     let device = fabric.add_device(config);
     let engines = [(); 2].map(|()| Engine::create(EngineConfig::default()).unwrap());
     let (client, server) = (channel(&engines[0]), channel(&engines[1]));
-    let qp = QpConfig { provider: PROVIDER_VERBS, ..QpConfig::default() };
-    let config = ListenConfig { qp: qp.clone(), ..ListenConfig::default() };
-    let listener = server.listen(&addr("10.77.0.1:7"), config).unwrap();
-    let target = Target::Addresses(vec![addr("10.77.0.1:7")]);
-    let mut config = ConnectConfig { qp, ..ConnectConfig::default() };
-    (config.qp.recv_size, config.qp.recv_count) = (8, 2);
-    let conn = client.connect(target, config).unwrap();
+    let (conn, peer, listener) = connect(&client, &server, "10.77.0.1:7", 2);
     let mut memory = [0; 8];
     // SAFETY: the region is deregistered before the memory goes.
     let mut region = || unsafe { engines[1].register(memory.as_mut_ptr(), 8, Access::LOCAL) }.unwrap();
-    let peer = accept(&wait(&[&client, &server], kind::CONNECT_REQUEST));
-    wait(&[&client, &server], kind::ESTABLISHED);
-    wait(&[&client, &server], kind::ESTABLISHED);
     let known = region();
     send(&peer, piece(&known, 0)).unwrap();
     wait(&[&server], kind::COMPLETION);

@@ -1,10 +1,7 @@
 //! Which requests are signalled although nobody asked, on the model.
 
-use super::turns_test::{accept, addr, channel, wait};
-use super::{
-    ConnectConfig, Engine, EngineConfig, ListenConfig, PROVIDER_VERBS, QpConfig, Target, deregister, key,
-    kind,
-};
+use super::turns_test::{channel, connect};
+use super::{Engine, EngineConfig, deregister, key};
 use crate::memory::Access;
 use crate::verbs::sys::{DeviceConfig, Fabric};
 use crate::work::{Opcode, Payload, SendWr, SgeList};
@@ -22,18 +19,11 @@ fn completions(vendor: u32, octets: usize) -> usize {
     }
     let engine = Engine::create(EngineConfig::default()).unwrap();
     let (client, server) = (channel(&engine), channel(&engine));
-    let qp = QpConfig { provider: PROVIDER_VERBS, ..QpConfig::default() };
-    let config = ListenConfig { qp: qp.clone(), ..ListenConfig::default() };
-    let listener = server.listen(&addr("10.77.0.2:7"), config).unwrap();
-    let target = Target::Addresses(vec![addr("10.77.0.2:7")]);
-    let conn = client.connect(target, ConnectConfig { qp, ..ConnectConfig::default() }).unwrap();
+    let (conn, peer, listener) = connect(&client, &server, "10.77.0.2:7", 0);
     let mut memory = vec![0; 8192];
     let rights = Access::from_bits(7).unwrap();
     // SAFETY: the region is deregistered before the memory goes.
     let region = unsafe { engine.register(memory.as_mut_ptr(), memory.len(), rights) }.unwrap();
-    let peer = accept(&wait(&[&client, &server], kind::CONNECT_REQUEST));
-    wait(&[&client, &server], kind::ESTABLISHED);
-    wait(&[&client, &server], kind::ESTABLISHED);
     let remote_key = key(&region, Some(&*peer), 0, memory.len(), rights).unwrap();
     let count = || fabric.events().iter().filter(|event| event.starts_with("completion")).count();
     let before = count();

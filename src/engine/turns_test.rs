@@ -4,7 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{AcceptConfig, Channel, ChannelConfig, Conn, Engine, Event, Object, kind, object};
+use super::{
+    AcceptConfig, Channel, ChannelConfig, Conn, ConnectConfig, Engine, Event, ListenConfig, Listener, Object,
+    PROVIDER_VERBS, QpConfig, Target, kind, object,
+};
 use crate::error::Result;
 use crate::memory::Region;
 use crate::work::{Opcode, Payload, SendWr, SgeList, flags};
@@ -72,6 +75,27 @@ pub(super) fn send(conn: &Arc<Conn>, sges: SgeList) -> Result<()> {
         user: 1,
     });
     conn.post(1, &mut |_| Ok(wr.take().unwrap()))
+}
+
+/// A connection over devices, to where the other channel listens, with so many receives of the library's of 8 octets.
+pub(super) fn connect(
+    client: &Arc<Channel>,
+    server: &Arc<Channel>,
+    at: &str,
+    receives: u32,
+) -> (Arc<Conn>, Arc<Conn>, Arc<Listener>) {
+    let qp = QpConfig { provider: PROVIDER_VERBS, ..QpConfig::default() };
+    let config = ListenConfig { qp: qp.clone(), ..ListenConfig::default() };
+    let listener = server.listen(&addr(at), config).unwrap();
+    let mut config = ConnectConfig { qp, ..ConnectConfig::default() };
+    if receives > 0 {
+        (config.qp.recv_size, config.qp.recv_count) = (8, receives);
+    }
+    let conn = client.connect(Target::Addresses(vec![addr(at)]), config).unwrap();
+    let peer = accept(&wait(&[client, server], kind::CONNECT_REQUEST));
+    wait(&[client, server], kind::ESTABLISHED);
+    wait(&[client, server], kind::ESTABLISHED);
+    (conn, peer, listener)
 }
 
 /// Says yes to the request that an event tells of.
