@@ -118,11 +118,7 @@ impl From<&Event> for rcg_event {
             private_data_len: private_data.len(),
             peer: event.peer.as_ref().map_or(null(), |peer| peer.as_ptr().cast()),
             error: event.error.as_ref().map_or(null(), |error| std::ptr::from_ref(&**error)),
-            rpc: event
-                .attached
-                .as_deref()
-                .and_then(|attached| attached.downcast_ref::<Message>())
-                .map_or(null(), |message| std::ptr::from_ref(message.view())),
+            rpc: Message::of(event).map_or(null(), |message| std::ptr::from_ref(message.view())),
             reserved: 0,
         }
     }

@@ -92,7 +92,6 @@ impl Conn {
         protocol: Option<&Protocol>,
         inner: Inner,
     ) -> Result<Arc<Self>> {
-        let upper = protocol.map(Protocol::make).transpose()?;
         let conn = Arc::new(Self {
             handle: AtomicUsize::new(0),
             id,
@@ -101,7 +100,7 @@ impl Conn {
             in_ready: AtomicBool::new(false),
             in_kicks: AtomicBool::new(false),
             ended: AtomicBool::new(false),
-            upper,
+            upper: protocol.map(Protocol::make),
             inner: Mutex::new(inner),
         });
         conn.handle.store(register(Object::Conn(Arc::clone(&conn)))?, Ordering::Relaxed);

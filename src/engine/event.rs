@@ -136,6 +136,11 @@ pub struct Place<'a> {
 }
 
 impl ErrorReport {
+    /// The whole message, for people.
+    pub fn words(&self) -> String {
+        self.text.iter().take_while(|c| **c != 0).map(|c| char::from(*c as u8)).collect()
+    }
+
     /// A report of `error` at `place`, with `text` for people.
     pub fn new(error: &Error, place: Place<'_>, text: &str) -> Self {
         Self {

@@ -66,7 +66,7 @@ impl Story {
     /// Notes an event.
     pub(super) fn note(&mut self, event: &Event) {
         self.kinds.push(event.kind);
-        self.texts.extend(event.error.as_deref().map(text));
+        self.texts.extend(event.error.as_deref().map(ErrorReport::words));
         // Of a lent buffer nobody owes anything.
         if event.kind == kind::COMPLETION || (event.kind == kind::RECV && event.buffer == 0) {
             self.done.push((event.user, event.status));
@@ -80,8 +80,4 @@ impl Story {
     pub(super) fn succeeded(&self, users: &[usize]) -> bool {
         users.iter().all(|user| self.done.contains(&(*user, 0)))
     }
-}
-
-fn text(report: &ErrorReport) -> String {
-    report.text.iter().take_while(|c| **c != 0).map(|c| char::from(*c as u8)).collect()
 }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use super::conn::Conn;
 use super::event::Event;
-use crate::error::Result;
 
 /// Takes a connection's events, and makes those that the caller sees. Neither call comes from two threads at a time.
 pub trait Upper: Any + Send + Sync {
@@ -28,15 +27,15 @@ pub trait Upper: Any + Send + Sync {
 
 /// Makes the protocol of each connection.
 #[derive(Clone)]
-pub struct Protocol(Arc<dyn Fn() -> Result<Arc<dyn Upper>> + Send + Sync>);
+pub struct Protocol(Arc<dyn Fn() -> Arc<dyn Upper> + Send + Sync>);
 
 impl Protocol {
     /// By this function.
-    pub fn new(make: impl Fn() -> Result<Arc<dyn Upper>> + Send + Sync + 'static) -> Self {
+    pub fn new(make: impl Fn() -> Arc<dyn Upper> + Send + Sync + 'static) -> Self {
         Self(Arc::new(make))
     }
 
-    pub(super) fn make(&self) -> Result<Arc<dyn Upper>> {
+    pub(super) fn make(&self) -> Arc<dyn Upper> {
         (self.0)()
     }
 }

@@ -95,7 +95,7 @@ impl Config {
         qp.recv_count = both + SLACK;
         qp.send_depth = (2 * both).max(LEAST_DEPTH);
         let config = *self;
-        Ok(Protocol::new(move || Ok(Session::new(config, active))))
+        Ok(Protocol::new(move || Session::new(config, active)))
     }
 
     /// Has a connect make an RPC connection.

@@ -2,6 +2,8 @@
 
 use std::ffi::c_void;
 
+use super::layout::padded;
+use crate::engine::Event;
 use crate::memory::Block;
 use crate::work::Sge;
 
@@ -24,6 +26,25 @@ impl Payload {
 /// Octets of elements.
 pub(super) fn octets(sges: &[Sge]) -> usize {
     sges.iter().map(Sge::len).sum()
+}
+
+/// The whole message: the head with payloads and their pads in it, which stand in their order.
+pub(super) fn merged(head: &[u8], payloads: &[Payload]) -> Vec<u8> {
+    let more: usize = payloads.iter().map(|payload| padded(payload.len())).sum();
+    let mut whole = Vec::with_capacity(head.len() + more);
+    let mut done = 0;
+    for payload in payloads {
+        whole.extend_from_slice(head.get(done..payload.at).unwrap_or_default());
+        for sge in &payload.sges {
+            let at = whole.len();
+            whole.resize(at + sge.len(), 0);
+            sge.read(0, whole.get_mut(at..).unwrap_or_default());
+        }
+        whole.resize(whole.len() + padded(payload.len()) - payload.len(), 0);
+        done = payload.at;
+    }
+    whole.extend_from_slice(head.get(done..).unwrap_or_default());
+    whole
 }
 
 /// A call to make.
@@ -133,6 +154,11 @@ impl Message {
             reply_max,
         };
         Self { view, inline, pieces, rooms, blocks }
+    }
+
+    /// That of an event, if it has one.
+    pub fn of(event: &Event) -> Option<&Self> {
+        event.attached.as_deref().and_then(|attached| attached.downcast_ref())
     }
 
     /// As C sees it.

@@ -4,26 +4,16 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use arrayvec::ArrayVec;
-
 use super::pool::Pool;
 use crate::engine::Conn;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::memory::Block;
 use crate::wire::rpcrdma::Segment;
-use crate::work::{MAX_INLINE, MAX_SGE, Opcode, Payload, SendWr, Sge, SgeList, flags};
+pub(super) use crate::work::Payload as Octets;
+use crate::work::{MAX_SGE, Opcode, SendWr, Sge, SgeList, flags};
 
 /// Most work requests under one doorbell.
 const BATCH: usize = 32;
-
-/// What an operation moves.
-#[derive(Debug)]
-pub(super) enum Octets {
-    /// Copied when it is posted.
-    Inline(ArrayVec<u8, MAX_INLINE>),
-    /// From or to registered memory.
-    Sges(SgeList),
-}
 
 /// A work request that may be posted later, and tried more than once.
 #[derive(Debug)]
@@ -38,10 +28,10 @@ impl Op {
     /// The request itself; the elements stay here, too.
     fn build(&self, signaled: bool, user: usize) -> Result<SendWr> {
         let (payload, inline) = match &self.octets {
-            Octets::Inline(octets) => (Payload::Inline(octets.clone()), flags::INLINE),
+            Octets::Inline(octets) => (Octets::Inline(octets.clone()), flags::INLINE),
             Octets::Sges(sges) => {
                 let again = sges.iter().map(|sge| sge.region().sge(sge.ptr(), sge.len()));
-                (Payload::Sges(again.collect::<Result<_>>()?), 0)
+                (Octets::Sges(again.collect::<Result<_>>()?), 0)
             }
         };
         Ok(SendWr {
@@ -145,7 +135,7 @@ impl Outbox {
             let batch = job.ops.get(job.posted..).unwrap_or_default();
             let count = batch.len().min(BATCH);
             let posted = conn.post(count, &mut |at| {
-                let op = batch.get(at).ok_or_else(|| crate::error::Error::invalid("no such operation"))?;
+                let op = batch.get(at).ok_or_else(|| Error::invalid("no such operation"))?;
                 op.build(at + 1 == count, index)
             });
             match posted {
@@ -202,7 +192,7 @@ pub(super) fn writes(pieces: &[Sge], segments: &[Segment], filled: &[u32]) -> Re
         while done < count {
             let (sges, octets) = cursor.take(count - done)?;
             if octets == 0 {
-                return Err(crate::error::Error::invalid("fewer octets than there is to write"));
+                return Err(Error::invalid("fewer octets than there is to write"));
             }
             let remote = (segment.offset.wrapping_add(done as u64), segment.handle);
             ops.push(Op { opcode: Opcode::Write, octets: Octets::Sges(sges), remote, invalidate: 0 });

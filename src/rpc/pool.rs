@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::memory::{Access, Block, KeyTable};
+use crate::work::Sge;
 
 /// Blocks that are kept of each size, and octets of all of them together.
 const KEEP: usize = 64;
@@ -28,6 +29,14 @@ impl Pool {
             return Ok(self.free.swap_remove(at));
         }
         Block::new(table, size, 1, Access::LOCAL)
+    }
+
+    /// Octets in a block, and the element for them.
+    pub(super) fn copy(&mut self, table: &Arc<KeyTable>, octets: &[u8]) -> Result<(Sge, Block)> {
+        let block = self.take(table, octets.len())?;
+        let sge = block.region().sge(block.at(0), octets.len())?;
+        sge.fill(0, octets);
+        Ok((sge, block))
     }
 
     /// Takes a block back that no work request uses.

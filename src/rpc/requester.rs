@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::credits::Credits;
 use super::kind;
 use super::layout::padded;
-use super::message::{Call, Message, Parts, Payload, PieceView, octets};
+use super::message::{Call, Message, Parts, Payload, PieceView, merged, octets};
 use super::outbox::Then;
-use super::session::{Core, attached};
+use super::session::Core;
 use crate::engine::{Conn, Event, key};
 use crate::error::{Error, Result};
 use crate::memory::{Access, Block, Region};
@@ -120,7 +120,7 @@ impl Requester {
                 segments.into_iter().map(|segment| ReadSegment { position, segment }).collect()
             }
             (Form::Long, _) => {
-                let whole = merged(&head, payload.as_ref());
+                let whole = merged(&head, payload.as_slice());
                 let block = Block::new(table, whole.len(), 1, Access::REMOTE_READ)?;
                 let sge = block.region().sge(block.at(0), whole.len())?;
                 sge.fill(0, &whole);
@@ -144,13 +144,13 @@ impl Requester {
         let whole;
         let rest: &[u8] = match form {
             Form::Inline => {
-                whole = merged(&head, payload.as_ref());
+                whole = merged(&head, payload.as_slice());
                 &whole
             }
             Form::Reduced => &head,
             Form::Long => &[],
         };
-        let parts = Some(core.message(table, &outgoing, &[rest])?);
+        let parts = Some(core.message(table, &outgoing, rest)?);
         core.counters.reads += u64::from(!reads.is_empty());
         core.counters.writes += writes.len() as u64;
         core.counters.replies += u64::from(long_reply);
@@ -214,8 +214,7 @@ impl Requester {
                     Some(long) => long,
                     None => (message.inline().as_ptr() as usize, message.inline().len()),
                 };
-                let attached = attached(&message);
-                let user = call.user;
+                let (user, attached) = (call.user, Some(message as _));
                 core.tell(Event { kind: kind::REPLY, user, data, length, attached, ..Event::default() });
             }
             None => {
@@ -313,28 +312,6 @@ fn written(segments: impl Iterator<Item = Segment>, sges: &[Sge]) -> Option<usiz
         total += length;
     }
     Some(total)
-}
-
-/// The whole message: the head with the payload and its pad in it.
-fn merged(head: &[u8], payload: Option<&Payload>) -> Vec<u8> {
-    let Some(payload) = payload else { return head.to_vec() };
-    let (before, after) = head.split_at_checked(payload.at).unwrap_or((head, &[]));
-    let mut whole = Vec::with_capacity(head.len() + padded(payload.len()));
-    whole.extend_from_slice(before);
-    append(&mut whole, &payload.sges);
-    whole.extend_from_slice(after);
-    whole
-}
-
-/// Appends the octets of elements, and XDR's pad.
-pub(super) fn append(whole: &mut Vec<u8>, sges: &[Sge]) {
-    for sge in sges {
-        let at = whole.len();
-        whole.resize(at + sge.len(), 0);
-        sge.read(0, whole.get_mut(at..).unwrap_or_default());
-    }
-    let length = octets(sges);
-    whole.resize(whole.len() + padded(length) - length, 0);
 }
 
 /// Keys given for one call.

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::kind;
-use super::layout::{fill, padded, places};
-use super::message::{Message, Parts, Payload, PieceView, Reply, octets};
+use super::layout::{fill, places};
+use super::message::{Message, Parts, PieceView, Reply, merged};
 use super::outbox::{Octets, Op, Then, writes};
-use super::requester::{append, check_engine, check_place};
-use super::session::{Core, attached};
+use super::requester::{check_engine, check_place};
+use super::session::Core;
 use crate::engine::{Conn, Event};
 use crate::error::{Error, Reason, Result};
 use crate::memory::Block;
@@ -96,13 +96,8 @@ impl Responder {
         }
     }
 
-    /// The chunks of a call are here.
-    pub(super) fn pulled(&mut self, core: &mut Core, conn: &Arc<Conn>, call: u64) {
-        self.deliver(core, conn, call);
-    }
-
-    /// Tells the application of a call that is complete.
-    fn deliver(&mut self, core: &mut Core, conn: &Arc<Conn>, call: u64) {
+    /// Tells the application of a call whose chunks are here.
+    pub(super) fn deliver(&mut self, core: &mut Core, conn: &Arc<Conn>, call: u64) {
         let Some(asked) = self.calls.get_mut(&call) else { return };
         let Some((parts, data)) = asked.assemble(core, call) else { return self.drop_call(core, conn, call) };
         let message = Arc::new(Message::new(parts));
@@ -110,8 +105,8 @@ impl Responder {
             Some(data) => data,
             None => (message.inline().as_ptr() as usize, message.inline().len()),
         };
-        let attached = attached(&message);
-        asked.message = Some(message);
+        asked.message = Some(Arc::clone(&message));
+        let attached = Some(message as _);
         core.tell(Event { kind: kind::CALL, data, length, attached, ..Event::default() });
     }
 
@@ -194,10 +189,10 @@ impl Asked {
             let block = core.pool.take(conn.engine().keys(), octets)?;
             let mut offset = 0;
             for segment in chunk.iter().map(|read| read.segment).filter(|segment| segment.length > 0) {
-                let mut sges = SgeList::new();
-                sges.push(block.region().sge(block.at(offset), segment.length as usize)?);
+                let sink = block.region().sge(block.at(offset), segment.length as usize)?;
+                let octets = Octets::Sges(SgeList::from_iter([sink]));
                 let remote = (segment.offset, segment.handle);
-                ops.push(Op { opcode: Opcode::Read, octets: Octets::Sges(sges), remote, invalidate: 0 });
+                ops.push(Op { opcode: Opcode::Read, octets, remote, invalidate: 0 });
                 offset += segment.length as usize;
             }
             self.pulled.push(Pulled { position, octets, block });
@@ -246,12 +241,9 @@ impl Asked {
         Some((parts, data))
     }
 
-    fn counts(&self) -> Vec<usize> {
-        self.writes.iter().map(Vec::len).collect()
-    }
-
     fn reply_max(&self, core: &Core) -> u64 {
-        let header = header_octets(0, &self.counts(), None, core.terms.dialect);
+        let counts: Vec<usize> = self.writes.iter().map(Vec::len).collect();
+        let header = header_octets(0, &counts, None, core.terms.dialect);
         match &self.reply {
             Some(segments) => room(segments),
             None => core.terms.send.saturating_sub(header) as u64,
@@ -283,9 +275,7 @@ impl Asked {
             None => None,
             Some(offered) => {
                 let filled = fill(offered, whole.len()).ok_or_else(|| no_room("the reply"))?;
-                let block = core.pool.take(table, whole.len())?;
-                let sge = block.region().sge(block.at(0), whole.len())?;
-                sge.fill(0, &whole);
+                let (sge, block) = core.pool.copy(table, &whole)?;
                 ops.extend(writes(&[sge], offered, &filled)?);
                 blocks.push(block);
                 let count = |(segment, length): (&Segment, &u32)| Segment { length: *length, ..*segment };
@@ -306,7 +296,7 @@ impl Asked {
         if header.octets() + rest.len() > core.terms.send {
             return Err(no_room("the reply"));
         }
-        let (mut send, block) = core.message(table, &header, &[rest])?;
+        let (mut send, block) = core.message(table, &header, rest)?;
         blocks.extend(block);
         core.counters.writes += placed_results;
         core.counters.replies += u64::from(placed.is_some());
@@ -333,18 +323,4 @@ fn no_room(what: &str) -> Error {
 /// Octets of segments.
 fn room(segments: &[Segment]) -> u64 {
     segments.iter().map(|segment| u64::from(segment.length)).sum()
-}
-
-/// The message with those payloads in it that are not placed elsewhere.
-fn merged(head: &[u8], payloads: &[Payload]) -> Vec<u8> {
-    let more: usize = payloads.iter().map(|payload| padded(octets(&payload.sges))).sum();
-    let mut whole = Vec::with_capacity(head.len() + more);
-    let mut done = 0;
-    for payload in payloads {
-        whole.extend_from_slice(head.get(done..payload.at).unwrap_or_default());
-        append(&mut whole, &payload.sges);
-        done = payload.at;
-    }
-    whole.extend_from_slice(head.get(done..).unwrap_or_default());
-    whole
 }

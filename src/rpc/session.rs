@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::config::Config;
 use super::kind;
-use super::message::{Call, Message, Reply};
+use super::message::{Call, Reply};
 use super::outbox::{Octets, Op, Outbox, Then};
 use super::pool::Pool;
 use super::requester::Requester;
@@ -94,7 +94,6 @@ struct State {
 /// The protocol of one connection.
 pub struct Session {
     state: Mutex<State>,
-    config: Config,
 }
 
 impl Core {
@@ -117,11 +116,11 @@ impl Core {
         &mut self,
         table: &Arc<KeyTable>,
         header: &Outgoing<'_>,
-        rest: &[&[u8]],
+        rest: &[u8],
     ) -> Result<(Op, Option<Block>)> {
         let mut octets = vec![0; header.octets()];
         header.emit(&mut octets).ok_or_else(|| Error::invalid("too many segments in one chunk"))?;
-        rest.iter().for_each(|part| octets.extend_from_slice(part));
+        octets.extend_from_slice(rest);
         if octets.len() > self.terms.send {
             return Err(Error::invalid("the message is over the inline threshold"));
         }
@@ -134,12 +133,8 @@ impl Core {
             let copied: ArrayVec<u8, MAX_INLINE> = octets.iter().copied().collect();
             return Ok((op(Octets::Inline(copied)), None));
         }
-        let block = self.pool.take(table, octets.len())?;
-        let sge = block.region().sge(block.at(0), octets.len())?;
-        sge.fill(0, octets);
-        let mut sges = SgeList::new();
-        sges.push(sge);
-        Ok((op(Octets::Sges(sges)), Some(block)))
+        let (sge, block) = self.pool.copy(table, octets)?;
+        Ok((op(Octets::Sges(SgeList::from_iter([sge]))), Some(block)))
     }
 
     /// Answers a message that made no sense; nobody waits for whether that works.
@@ -197,7 +192,7 @@ impl Session {
         };
         let most = if active { config.credits } else { config.backchannel };
         let state = State { core, requester: Requester::new(most), responder: Responder::default() };
-        Arc::new(Self { state: Mutex::new(state), config })
+        Arc::new(Self { state: Mutex::new(state) })
     }
 
     /// The session of a connection, if it has one.
@@ -283,7 +278,7 @@ impl State {
             Some(Then::Answered(user)) => {
                 core.tell(Event { kind: kind::ANSWERED, user, ..Event::default() });
             }
-            Some(Then::Pulled(call)) => responder.pulled(core, conn, call),
+            Some(Then::Pulled(call)) => responder.deliver(core, conn, call),
             Some(Then::Nothing) | None => {}
         }
         core.outbox.go_on(conn);
@@ -363,15 +358,10 @@ impl Upper for Session {
     }
 
     fn accept_data(&self) -> Vec<u8> {
-        self.config.private_data()
+        self.state.lock().core.config.private_data()
     }
 
     fn as_any(&self) -> &dyn Any {
         self
     }
-}
-
-/// A message as an event carries it.
-pub(super) fn attached(message: &Arc<Message>) -> Option<Arc<dyn Any + Send + Sync>> {
-    Some(Arc::clone(message) as Arc<dyn Any + Send + Sync>)
 }

@@ -89,7 +89,7 @@ fn reply_head(xid: u32, length: usize) -> Vec<u8> {
 }
 
 fn message(event: &Event) -> &Message {
-    event.attached.as_ref().unwrap().downcast_ref().unwrap()
+    Message::of(event).unwrap()
 }
 
 /// The octets of an event's message.
