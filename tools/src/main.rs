@@ -2,6 +2,7 @@
 
 mod ping;
 mod proxy;
+mod xdr;
 
 use std::process::ExitCode;
 

@@ -9,6 +9,8 @@ use rdmacm_gluster::engine::{
 };
 use rdmacm_gluster::rpc::{self, Call, Config, Session};
 
+use crate::xdr;
+
 #[derive(Args)]
 pub(crate) struct Options {
     /// Name or address of the server
@@ -57,8 +59,7 @@ impl Client {
 
     fn call(&self, conn: &Arc<Conn>, xid: u32, options: &Options) -> Result<(), String> {
         // xid, CALL, RPC version 2, program, version, procedure 0, no credentials, no verifier.
-        let words = [xid, 0, 2, options.program, options.version, 0, 0, 0, 0, 0];
-        let head = words.iter().flat_map(|word| word.to_be_bytes()).collect();
+        let head = xdr::octets(&[xid, 0, 2, options.program, options.version, 0, 0, 0, 0, 0]);
         let call = Call { head, reply_max: 64, ..Call::default() };
         let session = Session::of(conn).map_err(|error| error.to_string())?;
         session.call(conn, call).map_err(|error| error.to_string())?;
@@ -75,9 +76,8 @@ impl Client {
 
 /// What the server's reply says.
 fn answer(event: &Event) -> Result<(), String> {
-    let message: Option<&rpc::Message> = event.attached.as_ref().and_then(|message| message.downcast_ref());
-    let octets = message.map(rpc::Message::inline).unwrap_or_default();
-    let word = |at: usize| octets.get(at..)?.first_chunk().map(|octets| u32::from_be_bytes(*octets));
+    let octets = rpc::Message::of(event).map(rpc::Message::inline).unwrap_or_default();
+    let word = |at| xdr::word(octets, at);
     let verifier = word(16).unwrap_or(0).next_multiple_of(4) as usize;
     match (word(8), word(20 + verifier)) {
         (Some(0), Some(0)) => Ok(()),
@@ -93,11 +93,7 @@ fn answer(event: &Event) -> Result<(), String> {
 }
 
 fn text_of(event: &Event) -> String {
-    let text = event
-        .error
-        .as_ref()
-        .map(|error| error.text.iter().take_while(|c| **c != 0).map(|c| char::from(*c as u8)).collect());
-    text.unwrap_or_else(|| "the connection has ended".into())
+    event.error.as_ref().map_or_else(|| "the connection has ended".into(), |error| error.words())
 }
 
 pub(crate) fn run(options: &Options) -> Result<(), String> {

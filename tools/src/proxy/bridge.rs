@@ -16,6 +16,7 @@ use rdmacm_gluster::rpc::{self, Call, Message, Payload, Reply, Session};
 use super::buffer::{Buffer, Pools};
 use super::nfs::{self, Shape};
 use super::record;
+use crate::xdr;
 
 /// Replies up to this need no memory for a reply chunk, whatever the inline threshold.
 const SHORT: usize = 768;
@@ -64,6 +65,14 @@ struct State {
     sent: HashMap<usize, Buffer>,
 }
 
+impl State {
+    /// A cookie that nothing has.
+    fn cookie(&mut self) -> usize {
+        self.last += 1;
+        self.last
+    }
+}
+
 /// What all bridges have done.
 #[derive(Default)]
 pub(crate) struct Totals {
@@ -96,10 +105,6 @@ pub(crate) struct Bridge {
     out: Sender<Record>,
     state: Mutex<State>,
     changed: Condvar,
-}
-
-fn word(octets: &[u8], at: usize) -> Option<u32> {
-    octets.get(at..)?.first_chunk().map(|octets| u32::from_be_bytes(*octets))
 }
 
 impl Bridge {
@@ -149,7 +154,7 @@ impl Bridge {
         let mut buffer = self.pools.source()?;
         let Some(length) = record::read(tcp, buffer.octets_mut())? else { return Ok(false) };
         let message = buffer.octets().get(..length).unwrap_or_default();
-        match (word(message, 0), word(message, 4)) {
+        match (xdr::word(message, 0), xdr::word(message, 4)) {
             (Some(xid), Some(0)) => self.call(xid, buffer, length)?,
             (Some(xid), Some(1)) => self.reply(xid, buffer, length)?,
             _ => return Err("neither a call nor a reply".into()),
@@ -159,18 +164,15 @@ impl Bridge {
 
     /// Waits until something is so; false: the connection has ended, or the time is over.
     fn wait_until(&self, is_so: impl Fn(&State) -> bool, patience: Option<Duration>) -> bool {
-        let (mut state, mut left) = (self.state(), patience);
-        while !state.ended && !is_so(&state) {
-            if left == Some(Duration::ZERO) {
-                return false;
-            }
-            // A second at a time is exact enough.
-            let step = left.map_or(PATIENCE, |left| left.min(Duration::from_secs(1)));
-            state =
-                self.changed.wait_timeout(state, step).map_or_else(|error| error.into_inner().0, |got| got.0);
-            left = left.map(|left| left.saturating_sub(step));
-        }
-        !state.ended
+        let waits = |state: &mut State| !state.ended && !is_so(state);
+        let state = match patience {
+            Some(patience) => self
+                .changed
+                .wait_timeout_while(self.state(), patience, waits)
+                .map_or_else(|error| error.into_inner().0, |got| got.0),
+            None => self.changed.wait_while(self.state(), waits).unwrap_or_else(PoisonError::into_inner),
+        };
+        !state.ended && is_so(&state)
     }
 
     /// Ends both connections.
@@ -233,9 +235,8 @@ impl Bridge {
             Totals::add(&self.totals.backchannel, 1);
         }
         let mut state = self.state();
-        state.last += 1;
-        call.user = state.last;
-        let user = call.user;
+        let user = state.cookie();
+        call.user = user;
         state.made.insert(user, Made { shape, xid, _source: buffer, _results: results, _reply: reply });
         drop(state);
         let made = Session::of(&self.conn).and_then(|session| session.call(&self.conn, call));
@@ -263,8 +264,7 @@ impl Bridge {
         }
         head.extend_from_slice(message.get(done..).unwrap_or_default());
         let mut state = self.state();
-        state.last += 1;
-        let user = state.last;
+        let user = state.cookie();
         state.sent.insert(user, buffer);
         drop(state);
         let session = Session::of(&self.conn)?;
@@ -315,7 +315,7 @@ impl Bridge {
     }
 
     fn asked(&self, event: &Event) {
-        let Some(message) = attached(event) else { return };
+        let Some(message) = Message::of(event) else { return };
         // SAFETY: lent until the call is answered.
         let data = unsafe { octets_of(event) };
         let xid = message.view().xid;
@@ -344,7 +344,7 @@ impl Bridge {
         let made = self.state().made.remove(&event.user);
         self.changed.notify_all();
         let Some(made) = made else { return };
-        let message = attached(event).filter(|_| event.status == 0);
+        let message = Message::of(event).filter(|_| event.status == 0);
         let Some(message) = message else {
             if event.status != -libc::ECANCELED {
                 let error = io::Error::from_raw_os_error(-event.status);
@@ -366,14 +366,9 @@ impl Bridge {
     /// Tells a caller by TCP that its call can't be carried: SYSTEM_ERR.
     fn fail(&self, xid: u32) {
         Totals::add(&self.totals.refused, 1);
-        let octets: Box<Vec<u8>> =
-            Box::new([xid, 1, 0, 0, 0, 5].iter().flat_map(|word| word.to_be_bytes()).collect());
+        let octets = Box::new(xdr::octets(&[xid, 1, 0, 0, 0, 5]));
         let _ = self.out.send(Record { spans: vec![(octets.as_ptr(), octets.len())], _keep: octets });
     }
-}
-
-fn attached(event: &Event) -> Option<&Message> {
-    event.attached.as_ref().and_then(|message| message.downcast_ref())
 }
 
 /// # Safety

@@ -8,8 +8,8 @@ mod record;
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use clap::Args;
 use rdmacm_gluster::engine::{
@@ -143,6 +143,7 @@ struct Proxy {
     pools: Arc<Pools>,
     totals: Arc<Totals>,
     bridges: Mutex<HashMap<usize, Arc<Bridge>>>,
+    removed: Condvar,
     channel: OnceLock<Arc<Channel>>,
 }
 
@@ -159,6 +160,7 @@ impl Sink for Events {
             let bridge = self.0.bridges().get(&event.conn).cloned();
             if bridge.is_some_and(|bridge| bridge.take(event)) {
                 self.0.bridges().remove(&event.conn);
+                self.0.removed.notify_all();
             }
         }
     }
@@ -322,6 +324,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
         pools: Arc::new(Pools::new(&engine, options.max_payload, buffers).map_err(told)?),
         totals: Arc::default(),
         bridges: Mutex::default(),
+        removed: Condvar::new(),
         channel: OnceLock::new(),
     });
     let sink: Box<dyn Sink> = Box::new(Events(Arc::clone(&proxy)));
@@ -349,8 +352,5 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
 fn shut_down(proxy: &Proxy) {
     let bridges: Vec<_> = proxy.bridges().values().cloned().collect();
     bridges.iter().for_each(|bridge| bridge.end());
-    let end = Instant::now() + SHUTDOWN;
-    while !proxy.bridges().is_empty() && Instant::now() < end {
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    drop(proxy.removed.wait_timeout_while(proxy.bridges(), SHUTDOWN, |bridges| !bridges.is_empty()));
 }

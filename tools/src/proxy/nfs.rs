@@ -1,6 +1,8 @@
 //! What may be placed directly, by the bindings of NFS versions 3 and 4 (RFC 8267), and where it is in a message. Looks at
 //! messages only as far as it knows them: what follows is carried as it is.
 
+use crate::xdr;
+
 /// Octets of a message, from the front.
 struct Reader<'a> {
     octets: &'a [u8],
@@ -9,7 +11,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn word(&mut self) -> Option<u32> {
-        let word = self.octets.get(self.at..)?.first_chunk().map(|octets| u32::from_be_bytes(*octets))?;
+        let word = xdr::word(self.octets, self.at)?;
         self.at += 4;
         Some(word)
     }
@@ -287,16 +289,12 @@ fn result(reader: &mut Reader<'_>, there: &impl Fn(usize) -> bool, places: &mut 
 mod test {
     use super::*;
 
-    fn words(words: &[u32]) -> Vec<u8> {
-        words.iter().flat_map(|word| word.to_be_bytes()).collect()
-    }
-
     fn call_of(version: u32, procedure: u32, arguments: &[u32]) -> Vec<u8> {
-        words(&[&[7, 0, 2, NFS, version, procedure, 1, 8, 0, 0, 0, 0][..], arguments].concat())
+        xdr::octets(&[&[7, 0, 2, NFS, version, procedure, 1, 8, 0, 0, 0, 0][..], arguments].concat())
     }
 
     fn reply_of(results: &[u32]) -> Vec<u8> {
-        words(&[&[7, 1, 0, 0, 0, 0][..], results].concat())
+        xdr::octets(&[&[7, 1, 0, 0, 0, 0][..], results].concat())
     }
 
     #[test]
