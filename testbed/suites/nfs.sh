@@ -118,43 +118,41 @@ chunks_were_used() {
     ((${11} > 0 && ${12} > 0 && ${13} > 0 && ${20} == 0))
 }
 
-# over_rdma VERSION ADDRESS PORT: the kernel's client, with everything.
-over_rdma() {
+# on_mount VERSION ADDRESS OPTIONS COMMAND...: with what is mounted there.
+on_mount() {
     local code=0
-    mounted "$1" "$2" "proto=rdma,port=$3" || return
-    { use_files $W/source "$NAMES" && chunks_were_used; } || code=$?
-    unmounted && return $code
-}
-over_tcp() {
-    local code=0
-    mounted "$1" "$2" "proto=tcp,port=$3" || return
-    use_files $W/small $((NAMES / 5)) || code=$?
+    mounted "$1" "$2" "$3" || return
+    "${@:4}" || code=$?
     unmounted && return $code
 }
 
+# over_rdma VERSION ADDRESS PORT: the kernel's client, with everything.
+over_rdma() { on_mount "$1" "$2" "proto=rdma,port=$3" use_files_in_chunks; }
+use_files_in_chunks() { use_files $W/source "$NAMES" && chunks_were_used; }
+over_tcp() { on_mount "$1" "$2" "proto=tcp,port=$3" use_files $W/small $((NAMES / 5)); }
+
 # The proxy dies under load, without a word, and comes back.
-survives_death() {
-    local name=$1 address=$2 code=0 writer
-    shift 2
-    mounted 4.1 "$address" "proto=rdma,port=$RDMA_PORT" || return
+survives_death() { on_mount 4.1 "$2" "proto=rdma,port=$RDMA_PORT" write_through_death "$1" "${@:3}"; }
+write_through_death() {
+    local code=0 writer
     dd if=$W/source of=$MNT/large bs=1M conv=fsync 2>/dev/null &
     writer=$!
     await 20 test -s $EXPORT/large
     proxy_gets KILL || return
-    proxy "$name" "$@"
+    proxy "$@"
     wait "$writer" && forget_pages && same $W/source $MNT/large && same $W/source $EXPORT/large || code=1
     rm -f $MNT/large
-    unmounted && return $code
+    return $code
 }
 
-random_io() {
+random_io() { on_mount "$1" "$2" "proto=rdma,port=$RDMA_PORT" write_at_random "$3"; }
+write_at_random() {
     local code=0
-    mounted "$1" "$2" "proto=rdma,port=$RDMA_PORT" || return
     timeout 200 fio --name=verify --directory=$MNT --size=16m --rw=randwrite --bsrange=512-192k --direct=1 --ioengine=libaio \
-        --iodepth=16 --verify=crc32c --verify_fatal=1 --do_verify=1 --verify_state_save=0 --time_based --runtime="$3" \
+        --iodepth=16 --verify=crc32c --verify_fatal=1 --do_verify=1 --verify_state_save=0 --time_based --runtime="$1" \
         --numjobs=2 --group_reporting || code=$?
     rm -f $MNT/verify*
-    unmounted && return $code
+    return $code
 }
 
 ping_answers() {
