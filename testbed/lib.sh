@@ -89,6 +89,9 @@ bed_has_device() { [[ -e /sys/class/infiniband/$1 ]]; }
 # Commands for ip(8), one a line.
 bed_all() { ip -batch - || bed_die "$1"; }
 
+# Links get their MAC addresses from us: udev gives one that has none chosen a persistent one, at some moment after its creation,
+# and siw finds addresses by the MAC that its link had when the device was added.
+
 # The kernel's modules, lo, and dum0 with DUM4 and DUM6. All RDMA addresses of the bed are on dum0 or on the wire.
 bed_net() {
     # Of this suite's own processes.
@@ -98,7 +101,7 @@ bed_net() {
     modprobe -a ib_core iw_cm libcrc32c crc32_generic ib_uverbs rdma_ucm dummy veth || bed_die "no RDMA modules"
     [[ -c /dev/infiniband/rdma_cm ]] || await 10 test -c /dev/infiniband/rdma_cm || bed_die "no /dev/infiniband/rdma_cm"
     bed_all "no dum0" <<DUM0
-link add dum0 type dummy
+link add dum0 address 02:09:00:00:00:01 type dummy
 link set dum0 up
 addr add $DUM4/24 dev dum0
 addr add $DUM6/64 dev dum0 nodad
@@ -149,7 +152,7 @@ bed_wire() {
     if ! bed_has_link wirek; then
         bed_all "no wire" <<WIRE
 netns add user
-link add wirek type veth peer name wireu netns user
+link add wirek address 02:09:01:00:00:01 type veth peer name wireu address 02:09:01:00:00:02 netns user
 link set wirek up
 addr add $WIRE_KERNEL4/24 dev wirek
 addr add $WIRE_KERNEL6/64 dev wirek nodad

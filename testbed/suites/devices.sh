@@ -56,7 +56,7 @@ await 10 test -c /dev/infiniband/rdma_cm || bed_die "no /dev/infiniband/rdma_cm"
 item "rxe, the only device, goes under load and comes back" "$BED_BIN/bed_devices" rxe rxe0 dum0 "$DUM4"
 
 bed_all "no dum1" <<DUM1
-link add dum1 type dummy
+link add dum1 address 02:09:02:00:00:01 type dummy
 link set dum1 up
 addr add $OTHER4/24 dev dum1
 DUM1
