@@ -348,8 +348,8 @@ asan() {
 
 # The suites print their own items as they go; the counts join ours.
 bed() {
-    local counts=build/testbed/out/total bed_passed=0 bed_failed=1 name
-    rm -f "$counts"
+    local out=build/testbed/out bed_passed=0 bed_failed=1 name told=()
+    rm -f $out/total
     item "the test bed's peers build" testbed/peers/build.sh "$BIN"
     item "rcg for the test bed" cp build/rcg "$BIN/rcg"
     [[ -e $ASAN_BIN/librdmacm-gluster-asan.a ]] || item "asan: the library for C" asan_library
@@ -358,10 +358,13 @@ bed() {
     done
     echo "     in the virtual machine:"
     BED_BIN=$BIN BED_ROOT=$ROOT BED_ASAN_BIN=$ASAN_BIN testbed/check.sh 2>&1 | sed -u '/./s/^/     /'
-    [[ ! -s $counts ]] || read -r bed_passed bed_failed <"$counts"
+    [[ ! -s $out/total ]] || read -r bed_passed bed_failed <$out/total
     passed=$((passed + bed_passed))
     failed=$((failed + bed_failed))
-    ((bed_failed == 0)) || failures+=("the test bed: $bed_failed, see above")
+    ((bed_failed == 0)) && return
+    [[ ! -s $out/failures ]] || mapfile -t told <$out/failures
+    failures+=("${told[@]/#/the test bed: }")
+    ((${#told[@]})) || failures+=("the test bed: it did not run")
 }
 
 use_installed() { export PKG_CONFIG_PATH=$ROOT/lib/pkgconfig LD_LIBRARY_PATH=$ROOT/lib; }

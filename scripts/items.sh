@@ -3,7 +3,7 @@
 
 passed=0
 failed=0
-failures=()
+failures=() # "NAME<tab>LOG"
 
 # item NAME COMMAND... runs a command or function in a shell of its own, under `set -e`, with its output in a log. A test
 # that skips proves nothing: 77 is a failure as any other number.
@@ -24,16 +24,21 @@ item() {
         printf 'PASS %7ss  %s\n' "$seconds" "$name"
     else
         failed=$((failed + 1))
-        failures+=("$name")
+        failures+=("$name"$'\t'"$log")
         printf 'FAIL %7ss  %s (exit %d, %s)\n' "$seconds" "$name" "$code" "${log#"$TOP"/}"
         tail -n "${TAIL:-40}" "$log" | sed 's/^/     | /'
     fi
     return "$code"
 }
 
+# What failed stands once more at the end, with the end of its log: the middle of long outputs gets lost.
 finish() {
+    local failure
     echo
-    ((failed == 0)) || printf 'failed: %s\n' "${failures[@]}"
+    for failure in "${failures[@]}"; do
+        printf 'failed: %s\n' "${failure%%$'\t'*}"
+        tail -n 5 "${failure#*$'\t'}" 2>/dev/null | cut -c 1-400 | sed 's/^/     | /'
+    done
     echo "$passed passed, $failed failed"
     ((failed == 0))
     exit

@@ -6,7 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
 out=build/testbed/out
 mkdir -p "$out"
-rm -rf "$out/logs" "$out/counts"
+rm -rf "$out/logs" "$out/counts" "$out/failures"
 testbed/run.sh -t "${BED_LIMIT:-3000}" -o "$out" -- testbed/guest.sh "$@"
 status=$?
 
@@ -22,6 +22,7 @@ done
 if ((status != 0 && (status == 125 || failed == 0))); then
     echo "FAIL  the machine: status $status"
     failed=$((failed + 1))
+    printf 'the machine: status %d\t%s\n' "$status" "$out/console.log" >>"$out/failures"
 fi
 # An empty bed proves nothing.
 ((passed + failed)) || failed=1

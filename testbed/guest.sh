@@ -33,6 +33,7 @@ for suite in "$@"; do
     kill -KILL -- -$group 2>/dev/null
     if [[ ! -s $counts ]]; then
         echo "FAIL  suite $name ended without counts (status $status)"
+        printf 'suite %s ended without counts (status %d)\t\n' "$name" "$status" >>"$BED_OUT/failures"
         echo "0 1" >"$counts"
     fi
     [[ $(<"$counts") == *' 0' ]] || code=1

@@ -24,6 +24,7 @@ rm -f "$LOGS"/*.log "$BED_OUT/counts/$BED_SUITE"
 
 # Ends the suite. The counts are read by guest.sh: a suite that left none has died.
 suite_end() {
+    ((failed == 0)) || printf "$BED_SUITE: %s\n" "${failures[@]}" >>"$BED_OUT/failures"
     echo "$passed $failed" >"$BED_OUT/counts/$BED_SUITE"
     finish
 }
