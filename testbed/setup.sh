@@ -26,11 +26,14 @@ need ibv_devices ibverbs-utils
 need ib_send_bw perftest
 need /usr/include/rdma/rdma_cma.h librdmacm-dev
 need /usr/include/infiniband/verbs.h libibverbs-dev
-# The kernel's NFS, and what shakes it.
+# The kernel's NFS, another client of it, what shakes it, and what reads it on the wire.
 need rpc.nfsd nfs-kernel-server
 need mount.nfs nfs-common
 need rpcbind rpcbind
 need fio fio
+need nfs-cp libnfs-utils
+need tshark tshark
+need dumpcap wireshark-common
 need flock util-linux
 need xz xz-utils
 need tar tar
