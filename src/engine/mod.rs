@@ -62,6 +62,8 @@ pub use info::ConnInfo;
 pub use instance::{Engine, EngineConfig, arena_destroy, arena_take, deregister, key};
 pub use listener::{Listener, ListenerInfo};
 pub use upper::{Protocol, Upper};
+#[cfg(test)]
+pub(crate) use verbs_test::sweep;
 
 use crate::error::Result;
 use crate::memory::{Arena, Region};

@@ -101,7 +101,7 @@ impl Variant {
 }
 
 /// Runs `body` for each case, and tells of all that failed.
-pub(super) fn sweep<T: Sync + std::fmt::Debug>(cases: &[T], body: impl Fn(&T) + Sync) {
+pub(crate) fn sweep<T: Sync + std::fmt::Debug>(cases: &[T], body: impl Fn(&T) + Sync) {
     let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..WORKERS {

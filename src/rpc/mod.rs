@@ -15,6 +15,8 @@
 
 mod config;
 mod credits;
+#[cfg(test)]
+mod fault_test;
 mod layout;
 mod message;
 mod outbox;

@@ -167,8 +167,10 @@ impl Requester {
                 self.credits.give_back();
                 continue;
             };
-            // One that can't be posted is told with the connection's end.
-            let _ = core.outbox.send(conn, vec![op], Vec::from_iter(block), Then::Nothing);
+            // The call has been promised an end: one that can't be posted gets it from the connection's.
+            if core.outbox.send(conn, vec![op], Vec::from_iter(block), Then::Nothing).is_err() {
+                return drop(conn.close());
+            }
         }
     }
 

@@ -137,14 +137,17 @@ impl Core {
         Ok((op(Octets::Sges(SgeList::from_iter([sge]))), Some(block)))
     }
 
-    /// Answers a message that made no sense; nobody waits for whether that works.
+    /// Answers a message that made no sense. Where that can't be posted the connection ends: the peer would wait for ever.
     pub(super) fn complain(&mut self, conn: &Arc<Conn>, xid: u32, version: u32, complaint: Complaint) {
         let mut out = [0; ERROR_LEN];
         let length = rpcrdma::emit_error(xid, version, self.grant(), complaint, &mut out);
         let octets = out.get(..length).unwrap_or_default();
-        if let Ok((op, block)) = self.send(conn.engine().keys(), octets) {
-            let _ = self.outbox.send(conn, vec![op], Vec::from_iter(block), Then::Nothing);
-            self.counters.errors += 1;
+        let sent = self
+            .send(conn.engine().keys(), octets)
+            .and_then(|(op, block)| self.outbox.send(conn, vec![op], Vec::from_iter(block), Then::Nothing));
+        match sent {
+            Ok(()) => self.counters.errors += 1,
+            Err(_) => drop(conn.close()),
         }
     }
 

@@ -9,6 +9,7 @@ use crate::engine::{
     Listener, Object, PROVIDER_IWARP, PROVIDER_VERBS, QpConfig, Target, deregister, kind as base, object,
 };
 use crate::memory::{Access, Region};
+pub(super) use crate::verbs::sys::Removal;
 use crate::verbs::sys::{DeviceConfig, Entered, Fabric};
 use crate::work::Sge;
 
@@ -16,15 +17,15 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const MEMORY: usize = 1 << 20;
 
 /// Zones of a side's memory.
-const SOURCE: usize = 0;
-const RESULT: usize = MEMORY / 4;
-const REPLY: usize = MEMORY / 2;
+pub(super) const SOURCE: usize = 0;
+pub(super) const RESULT: usize = MEMORY / 4;
+pub(super) const REPLY: usize = MEMORY / 2;
 
-struct Side {
+pub(super) struct Side {
     channel: Arc<Channel>,
     conn: Option<Arc<Conn>>,
     region: Arc<Region>,
-    memory: Box<[u8]>,
+    pub(super) memory: Box<[u8]>,
 }
 
 impl Side {
@@ -43,15 +44,15 @@ impl Side {
     }
 
     /// Elements of `parts` octets each, the last of what is left.
-    fn sges(&self, offset: usize, length: usize, part: usize) -> Vec<Sge> {
+    pub(super) fn sges(&self, offset: usize, length: usize, part: usize) -> Vec<Sge> {
         (0..length).step_by(part).map(|at| self.sge(offset + at, part.min(length - at))).collect()
     }
 
-    fn conn(&self) -> &Arc<Conn> {
+    pub(super) fn conn(&self) -> &Arc<Conn> {
         self.conn.as_ref().unwrap()
     }
 
-    fn session(&self) -> &Session {
+    pub(super) fn session(&self) -> &Session {
         Session::of(self.conn()).unwrap()
     }
 
@@ -64,36 +65,37 @@ impl Side {
     }
 }
 
-struct Pair {
-    fabric: Option<Entered>,
+pub(super) struct Pair {
+    pub(super) fabric: Option<Entered>,
+    pub(super) devices: Vec<u64>,
     engine: Arc<Engine>,
     listener: Arc<Listener>,
-    client: Side,
-    server: Side,
+    pub(super) client: Side,
+    pub(super) server: Side,
 }
 
 fn words(words: &[u32]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_be_bytes()).collect()
 }
 
-fn call_head(xid: u32, length: usize) -> Vec<u8> {
+pub(super) fn call_head(xid: u32, length: usize) -> Vec<u8> {
     let mut head = words(&[xid, 0, 2]);
     head.resize(length, b'c');
     head
 }
 
-fn reply_head(xid: u32, length: usize) -> Vec<u8> {
+pub(super) fn reply_head(xid: u32, length: usize) -> Vec<u8> {
     let mut head = words(&[xid, 1, 0]);
     head.resize(length, b'r');
     head
 }
 
-fn message(event: &Event) -> &Message {
+pub(super) fn message(event: &Event) -> &Message {
     Message::of(event).unwrap()
 }
 
 /// The octets of an event's message.
-fn octets(event: &Event) -> Vec<u8> {
+pub(super) fn octets(event: &Event) -> Vec<u8> {
     let mut octets = vec![0; event.length];
     // SAFETY: an event's message lives as long as the event.
     unsafe {
@@ -111,18 +113,17 @@ fn piece(message: &Message, index: usize) -> Vec<u8> {
     octets
 }
 
-fn pattern(length: usize, seed: u8) -> Vec<u8> {
+pub(super) fn pattern(length: usize, seed: u8) -> Vec<u8> {
     (0..length).map(|at| (at as u8).wrapping_mul(7).wrapping_add(seed)).collect()
 }
 
 impl Pair {
-    fn new(verbs: bool, client: Config, server: Config) -> Self {
-        let fabric = verbs.then(|| {
-            let fabric = Fabric::enter();
-            fabric.add_device(DeviceConfig::ib("10.77.0.1"));
-            fabric.add_device(DeviceConfig::ib("10.77.0.2"));
-            fabric
-        });
+    pub(super) fn new(verbs: bool, client: Config, server: Config) -> Self {
+        let fabric = verbs.then(Fabric::enter);
+        let plug = |fabric: &Entered| {
+            ["10.77.0.1", "10.77.0.2"].map(|at| fabric.add_device(DeviceConfig::ib(at))).to_vec()
+        };
+        let devices = fabric.as_ref().map(plug).unwrap_or_default();
         let (at, provider) =
             if verbs { ("10.77.0.2:2049", PROVIDER_VERBS) } else { ("127.0.0.1:0", PROVIDER_IWARP) };
         let engine = Engine::create(EngineConfig::default()).unwrap();
@@ -136,7 +137,7 @@ impl Pair {
         client.connect(&mut connect).unwrap();
         let target = Target::Addresses(vec![listener.info().local]);
         client_side.conn = Some(client_side.channel.connect(target, connect).unwrap());
-        let mut pair = Self { fabric, engine, listener, client: client_side, server: server_side };
+        let mut pair = Self { fabric, devices, engine, listener, client: client_side, server: server_side };
         let request = pair.next();
         assert_eq!(request.kind, base::CONNECT_REQUEST);
         let Some(Object::Conn(conn)) = object(request.conn) else { panic!("no connection") };
@@ -148,19 +149,27 @@ impl Pair {
         pair
     }
 
+    /// One turn of both channels, which ends with an event.
+    pub(super) fn poll(&self) -> Option<Event> {
+        let mut found = None;
+        for side in [&self.client, &self.server] {
+            side.channel.run(Some(Duration::from_micros(200))).unwrap();
+            side.channel.next(1, &mut |event| found = Some(event.clone())).unwrap();
+            if found.is_some() {
+                return found;
+            }
+        }
+        self.fabric.iter().for_each(|fabric| fabric.tick());
+        None
+    }
+
     fn next(&self) -> Event {
         let end = Instant::now() + PATIENCE;
         loop {
             assert!(Instant::now() < end, "no event");
-            for side in [&self.client, &self.server] {
-                side.channel.run(Some(Duration::from_micros(200))).unwrap();
-                let mut found = None;
-                side.channel.next(1, &mut |event| found = Some(event.clone())).unwrap();
-                if let Some(event) = found {
-                    return event;
-                }
+            if let Some(event) = self.poll() {
+                return event;
             }
-            self.fabric.iter().for_each(|fabric| fabric.tick());
         }
     }
 
@@ -179,11 +188,16 @@ impl Pair {
             assert!([base::DISCONNECTED, base::CLOSED, kind::ANSWERED].contains(&kind), "{kind}");
             closed += usize::from(kind == base::CLOSED);
         }
+        self.assert_clean();
+    }
+
+    /// When both connections are closed.
+    pub(super) fn assert_clean(self) {
         for side in [&self.client, &self.server] {
             side.channel.destroy().unwrap();
             deregister(&side.region).unwrap();
         }
-        let Self { fabric, engine, listener, client, server } = self;
+        let Self { fabric, engine, listener, client, server, .. } = self;
         drop((listener, client, server));
         engine.destroy().unwrap();
         drop(engine);
@@ -196,7 +210,7 @@ fn both(test: impl Fn(bool)) {
     test(true);
 }
 
-const SMALL: Config = Config {
+pub(super) const SMALL: Config = Config {
     credits: 4,
     backchannel: 2,
     inline_send: 1024,
@@ -429,9 +443,6 @@ fn what_is_outstanding_ends_with_the_connection() {
         let error = server.session().reply(server.conn(), message(&asked).call(), reply).unwrap_err();
         assert_eq!(error.errno, libc::ENOTCONN);
         drop(asked);
-        for side in [&pair.client, &pair.server] {
-            side.channel.destroy().unwrap();
-            deregister(&side.region).unwrap();
-        }
+        pair.assert_clean();
     });
 }
