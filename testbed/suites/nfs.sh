@@ -30,7 +30,7 @@ bed_nfsd() {
     rpc.nfsd -V 3 -V 4 -V 4.1 -V 4.2 -G 10 -L 10 8 || bed_die "no nfsd"
     echo "rdma $KERNEL_RDMA_PORT" >/proc/fs/nfsd/portlist || bed_die "no nfsd over RDMA"
     head -c "${MIB}M" /dev/urandom >$W/source
-    head -c "$((MIB / 4))M" $W/source >$W/small
+    head -c "$((MIB / 8))M" $W/source >$W/small
     head -c 1M $W/source >$W/tiny
 }
 nfsd_ends() {
@@ -130,7 +130,7 @@ on_mount() {
 # over_rdma VERSION ADDRESS PORT: the kernel's client, with everything.
 over_rdma() { on_mount "$1" "$2" "proto=rdma,port=$3" use_files_in_chunks; }
 use_files_in_chunks() { use_files $W/source "$NAMES" && chunks_were_used; }
-over_tcp() { on_mount "$1" "$2" "proto=tcp,port=$3" use_files $W/small $((NAMES / 5)); }
+over_tcp() { on_mount "$1" "$2" "proto=tcp,port=$3" use_files $W/small $((NAMES / 10)); }
 
 # libnfs_copies VERSION ADDRESS: a client that has nothing of the kernel's. For version 3 it wants a mountd at the address.
 libnfs_copies() {
