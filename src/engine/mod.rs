@@ -63,7 +63,7 @@ pub use instance::{Engine, EngineConfig, arena_destroy, arena_take, deregister, 
 pub use listener::{Listener, ListenerInfo};
 pub use upper::{Protocol, Upper};
 #[cfg(test)]
-pub(crate) use verbs_test::sweep;
+pub(crate) use {traffic_test::Random, verbs_test::sweep};
 
 use crate::error::Result;
 use crate::memory::{Arena, Region};

@@ -17,6 +17,8 @@ mod config;
 mod credits;
 #[cfg(test)]
 mod fault_test;
+#[cfg(test)]
+mod hostile_test;
 mod layout;
 mod message;
 mod outbox;

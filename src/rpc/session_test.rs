@@ -24,7 +24,7 @@ pub(super) const REPLY: usize = MEMORY / 2;
 pub(super) struct Side {
     channel: Arc<Channel>,
     conn: Option<Arc<Conn>>,
-    region: Arc<Region>,
+    pub(super) region: Arc<Region>,
     pub(super) memory: Box<[u8]>,
 }
 
@@ -39,13 +39,22 @@ impl Side {
         Self { channel, conn: None, region, memory }
     }
 
-    fn sge(&self, offset: usize, length: usize) -> Sge {
+    pub(super) fn sge(&self, offset: usize, length: usize) -> Sge {
         self.region.sge(self.region.base().wrapping_add(offset), length).unwrap()
     }
 
     /// Elements of `parts` octets each, the last of what is left.
     pub(super) fn sges(&self, offset: usize, length: usize, part: usize) -> Vec<Sge> {
         (0..length).step_by(part).map(|at| self.sge(offset + at, part.min(length - at))).collect()
+    }
+
+    pub(super) fn put(&self, offset: usize, octets: &[u8]) {
+        assert!(offset + octets.len() <= MEMORY);
+        // SAFETY: within the memory, of which nobody has a reference.
+        unsafe {
+            let to = self.region.base().wrapping_add(offset);
+            std::ptr::copy_nonoverlapping(octets.as_ptr(), to, octets.len());
+        }
     }
 
     pub(super) fn conn(&self) -> &Arc<Conn> {
@@ -74,7 +83,7 @@ pub(super) struct Pair {
     pub(super) server: Side,
 }
 
-fn words(words: &[u32]) -> Vec<u8> {
+pub(super) fn words(words: &[u32]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_be_bytes()).collect()
 }
 
@@ -105,7 +114,7 @@ pub(super) fn octets(event: &Event) -> Vec<u8> {
     octets
 }
 
-fn piece(message: &Message, index: usize) -> Vec<u8> {
+pub(super) fn piece(message: &Message, index: usize) -> Vec<u8> {
     let piece = message.pieces()[index];
     let mut octets = vec![0; piece.length];
     // SAFETY: as above.
@@ -119,6 +128,11 @@ pub(super) fn pattern(length: usize, seed: u8) -> Vec<u8> {
 
 impl Pair {
     pub(super) fn new(verbs: bool, client: Config, server: Config) -> Self {
+        Self::with(verbs, Some(client), Some(server))
+    }
+
+    /// `None`: a connection that knows nothing of RPC.
+    pub(super) fn with(verbs: bool, client: Option<Config>, server: Option<Config>) -> Self {
         let fabric = verbs.then(Fabric::enter);
         let plug = |fabric: &Entered| {
             ["10.77.0.1", "10.77.0.2"].map(|at| fabric.add_device(DeviceConfig::ib(at))).to_vec()
@@ -128,13 +142,17 @@ impl Pair {
             if verbs { ("10.77.0.2:2049", PROVIDER_VERBS) } else { ("127.0.0.1:0", PROVIDER_IWARP) };
         let engine = Engine::create(EngineConfig::default()).unwrap();
         let (mut client_side, mut server_side) = (Side::new(&engine), Side::new(&engine));
-        let qp = QpConfig { provider, ..QpConfig::default() };
-        let mut listen = ListenConfig { qp: qp.clone(), ..ListenConfig::default() };
-        server.listen(&mut listen).unwrap();
+        let plain = QpConfig { provider, ..QpConfig::default() };
+        let qp = |rpc: Option<Config>| match rpc {
+            Some(_) => plain.clone(),
+            None => QpConfig { recv_depth: 0, recv_size: 4096, recv_count: 32, ..plain.clone() },
+        };
+        let mut listen = ListenConfig { qp: qp(server), ..ListenConfig::default() };
+        server.into_iter().for_each(|rpc| rpc.listen(&mut listen).unwrap());
         let addr: std::net::SocketAddr = at.parse().unwrap();
         let listener = server_side.channel.listen(&addr.into(), listen).unwrap();
-        let mut connect = ConnectConfig { qp, ..ConnectConfig::default() };
-        client.connect(&mut connect).unwrap();
+        let mut connect = ConnectConfig { qp: qp(client), ..ConnectConfig::default() };
+        client.into_iter().for_each(|rpc| rpc.connect(&mut connect).unwrap());
         let target = Target::Addresses(vec![listener.info().local]);
         client_side.conn = Some(client_side.channel.connect(target, connect).unwrap());
         let mut pair = Self { fabric, devices, engine, listener, client: client_side, server: server_side };
@@ -205,7 +223,7 @@ impl Pair {
     }
 }
 
-fn both(test: impl Fn(bool)) {
+pub(super) fn both(test: impl Fn(bool)) {
     test(false);
     test(true);
 }
