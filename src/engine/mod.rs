@@ -13,6 +13,7 @@ mod conn;
 #[cfg(test)]
 mod dead_peer_test;
 mod driver;
+mod driver_listen;
 mod driver_verbs;
 mod endpoint;
 mod event;
