@@ -20,6 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 enum Death {
     /// It lives, and takes its time.
     None,
+    /// It lives; we are away whenever we have asked.
+    Away,
     /// The device is pulled out: nothing is acknowledged, which ours finds out.
     Pulled,
     /// Nothing is acknowledged, and our device goes on trying.
@@ -106,17 +108,23 @@ fn notices(iwarp: bool, death: Death, last: Last) {
     }
     // All of that is seen, and the peer is alive for a while.
     let began = Instant::now();
-    let while_it_lives = if death == Death::None { 6 } else { 2 };
+    let lives = [Death::None, Death::Away].contains(&death);
+    let while_it_lives = if lives { 6 } else { 2 };
+    let asked = || fabric.calls().iter().filter(|call| **call == "ibv_post_send").count();
     while began.elapsed() < KEEPALIVE * while_it_lives {
+        let before = asked();
         run(&channels, &mut |_, event| assert_eq!(event.kind, kind::COMPLETION, "a living peer"));
+        if death == Death::Away && asked() > before {
+            std::thread::sleep(KEEPALIVE * 3 / 2);
+        }
     }
     match death {
         Death::Pulled => fabric.remove_device(device, Removal::Surprise),
         Death::Mute => fabric.defer_work(true),
-        Death::None => {}
+        Death::None | Death::Away => {}
     }
     let died = Instant::now();
-    let mut noticed = death == Death::None;
+    let mut noticed = lives;
     while !noticed {
         assert!(died.elapsed() < PATIENCE, "nobody notices");
         run(&channels, &mut |side, event| noticed |= side == 0 && event.kind == kind::DISCONNECTED);
@@ -136,6 +144,12 @@ fn a_peer_that_takes_its_time_is_not_dead() {
     for last in [Last::Nothing, Last::Silent, Last::ToldMessage, Last::SilentMessage] {
         notices(false, Death::None, last);
     }
+}
+
+/// As with a callback that takes its time, or a program that runs its channel now and then.
+#[test]
+fn who_is_away_does_not_blame_the_peer() {
+    notices(false, Death::Away, Last::Nothing);
 }
 
 #[test]

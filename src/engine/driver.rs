@@ -295,6 +295,10 @@ impl Driver {
         while let Ok(command) = self.commands.try_recv() {
             self.command(channel, command);
         }
+        if self.timers.next().is_some_and(|at| at <= now) {
+            // Where the channel has been away for long, what came meanwhile is no silence.
+            self.poll_completions();
+        }
         while let Some(key) = self.timers.pop(now) {
             self.timer(key, now);
         }
