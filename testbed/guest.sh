@@ -26,7 +26,7 @@ for suite in "$@"; do
     rm -f "$counts"
     echo "suite $name"
     # A process group of its own, all of which goes when the suite is over.
-    timeout --kill-after=10 "${BED_SUITE_LIMIT:-1200}" bash "$suite" &
+    timeout --kill-after=10 "${BED_SUITE_LIMIT:-1800}" bash "$suite" &
     group=$!
     wait $group
     status=$?
