@@ -4,40 +4,15 @@
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
 # shellcheck source=testbed/lib.sh
 . testbed/lib.sh
+# shellcheck source=testbed/nfsd.sh
+. testbed/nfsd.sh
 
 RCG=$BED_BIN/rcg
-W=/tmp/nfs # all that is written is here
-EXPORT=$W/export MNT=$W/mnt
+W=$NFS MNT=$NFS/mnt
 RDMA_PORT=20050 TCP_PORT=2050
-KERNEL_RDMA_PORT=20049
 MIB=${BED_NFS_MIB:-64}
 NAMES=${BED_NFS_NAMES:-500}
 RANDOM_SECONDS=${BED_NFS_RANDOM:-60}
-
-# ---- the kernel's server ----
-
-bed_nfsd() {
-    mkdir -p $W && mount -t tmpfs -o size=600m tmpfs $W || bed_die "no tmpfs"
-    mkdir -p $EXPORT $MNT $W/lib/{sm,sm.bak,v4recovery,nfsdcltrack}
-    touch $W/lib/{etab,rmtab,xtab,state}
-    mount --bind $W/lib /var/lib/nfs || bed_die "no /var/lib/nfs"
-    mount -t tmpfs tmpfs /run && mkdir -p /run/rpcbind /run/lock /run/sendsigs.omit.d /run/netns || bed_die "no /run"
-    modprobe -a sunrpc nfsd nfs nfsv3 nfsv4 rpcrdma || bed_die "no NFS modules"
-    mount -t nfsd nfsd /proc/fs/nfsd || bed_die "no nfsd"
-    rpcbind -w || bed_die "no rpcbind"
-    exportfs -o rw,no_root_squash,fsid=0,insecure,no_subtree_check "*:$EXPORT" || bed_die "no export"
-    rpc.mountd || bed_die "no mountd"
-    rpc.nfsd -V 3 -V 4 -V 4.1 -V 4.2 -G 10 -L 10 8 || bed_die "no nfsd"
-    echo "rdma $KERNEL_RDMA_PORT" >/proc/fs/nfsd/portlist || bed_die "no nfsd over RDMA"
-    head -c "${MIB}M" /dev/urandom >$W/source
-    head -c "$((MIB / 8))M" $W/source >$W/small
-    head -c 1M $W/source >$W/tiny
-}
-nfsd_ends() {
-    rpc.nfsd 0 && exportfs -au || return
-    killall rpc.mountd rpcbind 2>/dev/null
-    umount /proc/fs/nfsd /var/lib/nfs && umount -l $W /run
-}
 
 # ---- the proxy ----
 
@@ -218,7 +193,11 @@ requester() {
 }
 
 bed_net
-bed_nfsd
+bed_nfsd 600
+mkdir $MNT
+head -c "${MIB}M" /dev/urandom >$W/source
+head -c "$((MIB / 8))M" $W/source >$W/small
+head -c 1M $W/source >$W/tiny
 
 for device in rxe siw; do
     bed_$device
@@ -264,5 +243,5 @@ for version in 3 4.1; do
 done
 proxy_gets TERM
 bed_wire_down
-item "the kernel's server ends" nfsd_ends
+item "the kernel's server ends" bed_nfsd_ends
 suite_end
