@@ -232,4 +232,34 @@ static inline void small_exchange(struct end *from, struct end *other)
     expect_answered(other, other);
 }
 
+/* ---- octet by octet, on a connection without RPC ----------------------------------------------------------------- */
+
+static inline void send_words(struct end *e, const uint32_t *words, size_t n)
+{
+    unsigned char text[256];
+    for (size_t i = 0; i < n; i++) put_word(text + 4 * i, words[i]);
+    ASSERT_OK(rcg_post(e->side.conn, &(rcg_op)RCG_OP_SEND_COPY(text, (uint32_t)(4 * n), NULL), 1));
+}
+#define SEND_WORDS(e, ...)                                                                                             \
+    send_words((e), (const uint32_t[]){ __VA_ARGS__ }, sizeof((const uint32_t[]){ __VA_ARGS__ }) / 4)
+
+static inline void check_words(const void *message, const uint32_t *words, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (get_word(message, 4 * i) != words[i])
+            FAIL("word %zu of a message is %#x, expected %#x", i, get_word(message, 4 * i), words[i]);
+}
+
+/* Takes a message, of which the first words are these. */
+static inline void expect_words(struct end *e, const uint32_t *words, size_t n, size_t octets)
+{
+    rcg_event ev = take(&e->side.in, RCG_EVENT_RECV, e->side.conn, WAIT_MS);
+    ASSERT_EQ(ev.status, 0);
+    ASSERT_EQ(ev.length, octets);
+    check_words(ev.data, words, n);
+    ASSERT_OK(rcg_recv_release(e->side.conn, &ev));
+}
+#define EXPECT_WORDS(e, octets, ...)                                                                                   \
+    expect_words((e), (const uint32_t[]){ __VA_ARGS__ }, sizeof((const uint32_t[]){ __VA_ARGS__ }) / 4, (octets))
+
 #endif
