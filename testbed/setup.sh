@@ -34,6 +34,7 @@ need fio fio
 need nfs-cp libnfs-utils
 need tshark tshark
 need dumpcap wireshark-common
+need setfacl acl
 need flock util-linux
 need xz xz-utils
 need tar tar

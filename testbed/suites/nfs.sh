@@ -82,16 +82,31 @@ use_files() {
     rm -r $MNT/many $MNT/large $MNT/link
 }
 
-# The client's own counters: all kinds of chunks were used, and no reply was bad. Beside it failed_marshal counts calls that
-# had to wait for memory of the client's, as they do towards the kernel's own server.
-chunks_were_used() {
+# COUNTED: the client's own counters of the mount, from the read chunks on.
+client_counted() {
     local line
     line=$(grep -A 40 "mounted on $MNT with" /proc/self/mountstats | grep 'xprt:.*rdma' | tail -n 1)
-    echo "$line"
-    # shellcheck disable=SC2086
-    set -- ${line#*rdma }
-    echo "read chunks ${11}, write chunks ${12}, reply chunks ${13}, failed_marshal ${19}, bad_reply ${20}, long calls ${21}"
-    ((${11} > 0 && ${12} > 0 && ${13} > 0 && ${20} == 0))
+    read -ra COUNTED <<<"${line#*rdma }"
+    COUNTED=("${COUNTED[@]:10}")
+    echo "read chunks ${COUNTED[0]}, write chunks ${COUNTED[1]}, reply chunks ${COUNTED[2]}," \
+        "failed_marshal ${COUNTED[8]}, bad_reply ${COUNTED[9]}, long calls ${COUNTED[10]}"
+}
+# All kinds of chunks were used, and no reply was bad. failed_marshal counts calls that had to wait for memory of the client's,
+# as they do towards the kernel's own server.
+chunks_were_used() {
+    client_counted
+    ((COUNTED[0] > 0 && COUNTED[1] > 0 && COUNTED[2] > 0 && COUNTED[9] == 0))
+}
+
+# Access rights are no payload: where there are too many for a message, all of the call goes in a chunk. So many are over the
+# client's threshold and still fit the page that its server has for them; its client can't read them again, nor over TCP.
+long_call() {
+    local rights
+    rights=$(printf 'u:%d:rw,' {1001..1330})
+    rm -f $EXPORT/shared
+    : >$MNT/shared && setfacl -m "${rights%,}" $MNT/shared || return
+    client_counted
+    ((COUNTED[10] > 0 && COUNTED[9] == 0)) && [[ $(getfacl -cnp $EXPORT/shared | grep -c '^user:1...:rw-$') == 330 ]]
 }
 
 # on_mount VERSION ADDRESS OPTIONS COMMAND...: with what is mounted there.
@@ -177,6 +192,7 @@ responder() {
     for version in 3 4.0 4.1 4.2; do
         item "$name: the kernel's client mounts NFS $version through us" over_rdma $version "$address" $RDMA_PORT
     done
+    item "$name: a call too long for a message" on_mount 3 "$address" proto=rdma,port=$RDMA_PORT long_call
     item "$name: the proxy ends in good order" proxy_ends "calls to TCP 0,|$UNUSED"
 }
 # requester NAME ADDRESS COMMAND-PREFIX... -- ARGS...: the kernel's client by TCP, through us, to the kernel's server over RDMA.
