@@ -460,6 +460,54 @@ static void test_end(enum style style, bool by_client, bool gracefully)
     close_listener_and_ends();
 }
 
+/* Payloads that are no XDR: nothing follows them, in whichever form they go. */
+static void test_no_pads(void)
+{
+    rcg_rpc_attr raw = { RCG_RPC_ATTR_INIT, .flags = RCG_RPC_NO_PADS };
+    static const size_t sizes[] = { 1, 2, 3, 4, 4001, 5001 };
+    unsigned char text[ROOM], wanted[ROOM];
+    open_pair(STYLE_QUEUE, &raw, &raw);
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        static struct call call;
+        uint32_t xid = ++last_xid;
+        size_t size = sizes[i];
+        /* One as a payload, the other as the end of a head. */
+        struct iovec head = head_of(text, xid, 0, i % 2 ? 48 : 48 + size % 4);
+        rcg_sge sge[3], place[3];
+        rcg_rpc_request request = { RCG_RPC_REQUEST_INIT, .head = &head, .nhead = 1, .reply_max = 24 + size, .user = &call };
+
+        STEP("no pads");
+        memset(&call, 0, offsetof(struct call, text));
+        pattern_fill(client.mem + SOURCE, size, ++seed);
+        if (i % 2) request.payload = memory_of(&client, sge, SOURCE, size, 1), request.payload.at = 48;
+        request.reply = memory_of(&client, place, REPLY, 24 + size, 1);
+        ASSERT_OK(rcg_rpc_call(client.side.conn, &request));
+        rcg_event ev = take_call(&server);
+        head_of(wanted, xid, 0, head.iov_len);
+        ASSERT(memcmp(ev.data, wanted, head.iov_len) == 0);
+        const unsigned char *payload = (unsigned char *)ev.data + 48;
+        if (ev.rpc->npieces) {
+            ASSERT(ev.rpc->pieces[0].at == 48 && ev.rpc->pieces[0].length == size && ev.length == 48);
+            payload = ev.rpc->pieces[0].addr;
+        } else
+            ASSERT_EQ(ev.length, head.iov_len + (i % 2 ? size : 0));
+        if (i % 2) ASSERT_PATTERN(payload, size, seed);
+
+        pattern_fill(server.mem + SOURCE, size, ++seed);
+        head = head_of(text, xid, 1, 24);
+        rcg_rpc_memory back = memory_of(&server, sge, SOURCE, size, 1);
+        back.at = 24;
+        rcg_rpc_response response = { RCG_RPC_RESPONSE_INIT, .head = &head, .nhead = 1, .payloads = &back, .npayloads = 1,
+                                      .user = text };
+        ASSERT_OK(rcg_rpc_reply(server.side.conn, ev.rpc->call, &response));
+        expect_over(&client, &call, 0);
+        expect_answered(&server, text);
+        ASSERT_EQ(call.length, 24 + size);
+        ASSERT_PATTERN(call.text + 24, size, seed);
+    }
+    close_pair();
+}
+
 /* GlusterFS's dialect differs by a word behind a reply chunk, by which it is known. */
 static void test_dialect(void)
 {
@@ -486,6 +534,8 @@ int main(void)
     test_backchannel();
     test_regions_in_use();
     close_pair();
+
+    test_no_pads();
 
     test_figures();
     test_credits();

@@ -461,6 +461,11 @@
 #define RCG_RPC_GLUSTERFS 2
 
 /**
+ * RPC flag: payloads are octets, not XDR: no pad follows them, and messages may end anywhere, as in GlusterFS's programs.
+ */
+#define RCG_RPC_NO_PADS 4
+
+/**
  * A pool of buffers that come registered. Pointers to it are handles, never to be dereferenced.
  */
 typedef struct rcg_arena rcg_arena;
@@ -915,7 +920,7 @@ typedef struct rcg_rpc_attr {
      */
     uint32_t max_payload;
     /**
-     * RCG_RPC_NO_PRIVATE_DATA, RCG_RPC_GLUSTERFS.
+     * RCG_RPC_NO_PRIVATE_DATA, RCG_RPC_GLUSTERFS, RCG_RPC_NO_PADS.
      */
     uint32_t flags;
 } rcg_rpc_attr;

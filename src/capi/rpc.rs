@@ -8,7 +8,7 @@ use super::conn::rcg_conn;
 use super::ffi::{self, InArray, Versioned, VersionedOut, boundary, look_up};
 use super::post::{pinned_all, rcg_sge};
 use crate::error::{Error, Reason, Result};
-use crate::rpc::{Call, Config, MessageView, Payload, Reply, Session};
+use crate::rpc::{Call, Config, MessageView, Pads, Payload, Reply, Session};
 use crate::wire::rpcrdma::Dialect;
 use crate::work::Sge;
 
@@ -16,6 +16,8 @@ use crate::work::Sge;
 pub const RCG_RPC_NO_PRIVATE_DATA: u32 = 1;
 /// RPC flag: the peer speaks GlusterFS's dialect, versions 3.4 to 7. A peer that calls is recognised by its calls.
 pub const RCG_RPC_GLUSTERFS: u32 = 2;
+/// RPC flag: payloads are octets, not XDR: no pad follows them, and messages may end anywhere, as in GlusterFS's programs.
+pub const RCG_RPC_NO_PADS: u32 = 4;
 
 /// Most octets of an RPC message less what is taken out of it.
 const MAX_HEAD: usize = 16 << 20;
@@ -40,7 +42,7 @@ pub struct rcg_rpc_attr {
     pub inline_recv: u32,
     /// Octets that a peer's call may have in chunks, to 1 GiB; 0 = 1 MiB.
     pub max_payload: u32,
-    /// RCG_RPC_NO_PRIVATE_DATA, RCG_RPC_GLUSTERFS.
+    /// RCG_RPC_NO_PRIVATE_DATA, RCG_RPC_GLUSTERFS, RCG_RPC_NO_PADS.
     pub flags: u32,
 }
 
@@ -58,7 +60,7 @@ impl rcg_rpc_attr {
         }
         // SAFETY: by this function's contract.
         let attr: Self = unsafe { ffi::read_attr(attr) }?;
-        let known = RCG_RPC_NO_PRIVATE_DATA | RCG_RPC_GLUSTERFS;
+        let known = RCG_RPC_NO_PRIVATE_DATA | RCG_RPC_GLUSTERFS | RCG_RPC_NO_PADS;
         ffi::check_zero(attr.flags & !known, "the unknown part of the RPC flags")?;
         Ok(Some(Config {
             credits: attr.credits,
@@ -68,6 +70,7 @@ impl rcg_rpc_attr {
             max_payload: attr.max_payload as usize,
             silent: attr.flags & RCG_RPC_NO_PRIVATE_DATA != 0,
             dialect: if attr.flags & RCG_RPC_GLUSTERFS != 0 { Dialect::GlusterFs } else { Dialect::Rfc },
+            pads: if attr.flags & RCG_RPC_NO_PADS != 0 { Pads::None } else { Pads::Words },
         }))
     }
 }

@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::wire::cm_private::{self, CmPrivate, DEFAULT_THRESHOLD};
 use crate::wire::rpcrdma::Dialect;
 
+use super::layout::Pads;
 use super::session::Session;
 
 const DEFAULT_CREDITS: u32 = 64;
@@ -38,6 +39,8 @@ pub struct Config {
     pub silent: bool,
     /// Of the peer, where that is known.
     pub dialect: Dialect,
+    /// Of payloads and messages.
+    pub pads: Pads,
 }
 
 fn bounded<T: PartialOrd + Default + std::fmt::Display>(

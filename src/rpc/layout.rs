@@ -10,6 +10,28 @@ pub(super) fn padded(octets: usize) -> usize {
     octets.next_multiple_of(WORD)
 }
 
+/// What octets of a payload take in a message, and messages themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pads {
+    /// Whole words: XDR.
+    #[default]
+    Words,
+    /// What they are.
+    None,
+}
+
+impl Pads {
+    /// Octets that a payload takes.
+    pub(super) fn of(self, octets: usize) -> usize {
+        if self == Self::Words { padded(octets) } else { octets }
+    }
+
+    /// Whether a message may have so many octets.
+    pub(super) fn allow(self, octets: usize) -> bool {
+        self.of(octets) == octets
+    }
+}
+
 /// Where chunks belong in what is left of a message without them: `chunks` are positions in the whole message and
 /// octets, in order of position. `None`: they overlap, or lie outside.
 ///

@@ -2,7 +2,7 @@
 
 use std::ffi::c_void;
 
-use super::layout::padded;
+use super::layout::Pads;
 use crate::engine::Event;
 use crate::memory::Block;
 use crate::work::Sge;
@@ -29,8 +29,8 @@ pub(super) fn octets(sges: &[Sge]) -> usize {
 }
 
 /// The whole message: the head with payloads and their pads in it, which stand in their order.
-pub(super) fn merged(head: &[u8], payloads: &[Payload]) -> Vec<u8> {
-    let more: usize = payloads.iter().map(|payload| padded(payload.len())).sum();
+pub(super) fn merged(head: &[u8], payloads: &[Payload], pads: Pads) -> Vec<u8> {
+    let more: usize = payloads.iter().map(|payload| pads.of(payload.len())).sum();
     let mut whole = Vec::with_capacity(head.len() + more);
     let mut done = 0;
     for payload in payloads {
@@ -40,7 +40,7 @@ pub(super) fn merged(head: &[u8], payloads: &[Payload]) -> Vec<u8> {
             whole.resize(at + sge.len(), 0);
             sge.read(0, whole.get_mut(at..).unwrap_or_default());
         }
-        whole.resize(whole.len() + padded(payload.len()) - payload.len(), 0);
+        whole.resize(whole.len() + pads.of(payload.len()) - payload.len(), 0);
         done = payload.at;
     }
     whole.extend_from_slice(head.get(done..).unwrap_or_default());

@@ -30,6 +30,7 @@ mod session;
 mod session_test;
 
 pub use config::Config;
+pub use layout::Pads;
 pub use message::{Call, Message, MessageView, Payload, PieceView, Reply};
 pub use session::{Agreed, Counters, Session};
 

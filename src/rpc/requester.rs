@@ -82,7 +82,7 @@ impl Requester {
     /// Makes the message, and whatever the peer may reach.
     fn prepare(&self, core: &mut Core, xid: u32, call: Call, grants: &mut Grants<'_>) -> Result<Outstanding> {
         let table = grants.conn.engine().keys();
-        let dialect = core.terms.dialect;
+        let (dialect, pads) = (core.terms.dialect, core.config.pads);
         let Call { head, payload, results, reply_max, reply, user } = call;
         let writes: Vec<Vec<Segment>> =
             results.iter().map(|sges| grants.segments(sges, Access::REMOTE_WRITE)).collect::<Result<_>>()?;
@@ -98,7 +98,7 @@ impl Requester {
         let sges = payload.as_ref().map_or(&[][..], |payload| &payload.sges);
         let length = octets(sges);
         let header = |reads| header_octets(reads, &counts, reply_count, dialect);
-        let form = if header(0) + head.len() + padded(length) <= core.terms.send {
+        let form = if header(0) + head.len() + pads.of(length) <= core.terms.send {
             Form::Inline
         } else if length > 0 && header(sges.len()) + head.len() <= core.terms.send {
             Form::Reduced
@@ -120,7 +120,7 @@ impl Requester {
                 segments.into_iter().map(|segment| ReadSegment { position, segment }).collect()
             }
             (Form::Long, _) => {
-                let whole = merged(&head, payload.as_slice());
+                let whole = merged(&head, payload.as_slice(), pads);
                 let block = Block::new(table, whole.len(), 1, Access::REMOTE_READ)?;
                 let sge = block.region().sge(block.at(0), whole.len())?;
                 sge.fill(0, &whole);
@@ -144,7 +144,7 @@ impl Requester {
         let whole;
         let rest: &[u8] = match form {
             Form::Inline => {
-                whole = merged(&head, payload.as_slice());
+                whole = merged(&head, payload.as_slice(), pads);
                 &whole
             }
             Form::Reduced => &head,
@@ -352,7 +352,8 @@ fn fail(core: &mut Core, call: &Outstanding, status: i32) {
 fn check(call: &Call, core: &Core) -> Result<u32> {
     let xid = call.head.first_chunk().map(|octets| u32::from_be_bytes(*octets));
     let kind = call.head.get(4..8);
-    let (Some(xid), Some([0, 0, 0, 0]), 0) = (xid, kind, call.head.len() % 4) else {
+    let whole = core.config.pads.allow(call.head.len());
+    let (Some(xid), Some([0, 0, 0, 0]), true) = (xid, kind, whole) else {
         return Err(Error::invalid("the head is no RPC call: xid, 0, and so on, in words"));
     };
     if let Some(payload) = &call.payload {

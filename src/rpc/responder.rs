@@ -134,8 +134,8 @@ impl Responder {
     pub(super) fn reply(&mut self, core: &mut Core, conn: &Arc<Conn>, call: u64, reply: Reply) -> Result<()> {
         let asked = self.told(call)?;
         let xid = reply.head.first_chunk().map(|octets| u32::from_be_bytes(*octets));
-        if xid != Some(asked.xid) || reply.head.get(4..8) != Some(&[0, 0, 0, 1]) || reply.head.len() % 4 != 0
-        {
+        let is_reply = xid == Some(asked.xid) && reply.head.get(4..8) == Some(&[0, 0, 0, 1]);
+        if !is_reply || !core.config.pads.allow(reply.head.len()) {
             return Err(Error::invalid("the head is no RPC reply to this call: xid, 1, and so on, in words"));
         }
         reply.payloads.iter().try_for_each(|payload| check_place(payload, reply.head.len()))?;
@@ -270,7 +270,7 @@ impl Asked {
                 None => inline.push(payload),
             }
         }
-        let (whole, mut blocks) = (merged(&reply.head, &inline), Vec::new());
+        let (whole, mut blocks) = (merged(&reply.head, &inline, core.config.pads), Vec::new());
         let placed = match &self.reply {
             None => None,
             Some(offered) => {

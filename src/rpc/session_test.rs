@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Call, Config, Message, Payload, Reply, Session, kind};
+use super::{Call, Config, Message, Pads, Payload, Reply, Session, kind};
 use crate::engine::{
     AcceptConfig, Channel, ChannelConfig, Conn, ConnectConfig, Engine, EngineConfig, Event, ListenConfig,
     Listener, Object, PROVIDER_IWARP, PROVIDER_VERBS, QpConfig, Target, deregister, kind as base, object,
@@ -236,6 +236,7 @@ pub(super) const SMALL: Config = Config {
     max_payload: 0,
     silent: false,
     dialect: crate::wire::rpcrdma::Dialect::Rfc,
+    pads: Pads::Words,
 };
 
 /// One call and its reply. Lengths of the head, of a payload, of a result and of the reply's head.
