@@ -508,6 +508,33 @@ static void test_no_pads(void)
     close_pair();
 }
 
+/* Room for a long reply does not make a short one long: it comes as any other. */
+static void test_short_reply(void)
+{
+    struct call call = { 0 };
+    unsigned char text[64];
+    uint32_t xid = ++last_xid;
+    struct iovec head = head_of(text, xid, 0, 48);
+    rcg_sge place[3];
+    rcg_rpc_request request = { RCG_RPC_REQUEST_INIT, .head = &head, .nhead = 1, .reply_max = 8192, .user = &call,
+                                .reply = memory_of(&client, place, REPLY, 8192, 1) };
+
+    STEP("a short reply with room for a long one");
+    uint64_t before = figures(&server).reply_chunks;
+    memset(client.mem + REPLY, 0xdd, 8192);
+    ASSERT_OK(rcg_rpc_call(client.side.conn, &request));
+    rcg_event ev = take_call(&server);
+    ASSERT_EQ(ev.rpc->reply_max, 8192);
+    head = head_of(text, xid, 1, 24);
+    rcg_rpc_response response = { RCG_RPC_RESPONSE_INIT, .head = &head, .nhead = 1, .user = text };
+    ASSERT_OK(rcg_rpc_reply(server.side.conn, ev.rpc->call, &response));
+    expect_over(&client, &call, 0);
+    expect_answered(&server, text);
+    ASSERT(call.length == 24 && call.data != client.mem + REPLY);
+    assert_all_are(client.mem + REPLY, 8192, 0xdd, "room that was not used");
+    ASSERT_EQ(figures(&server).reply_chunks, before);
+}
+
 /* GlusterFS's dialect differs by a word behind a reply chunk, by which it is known. */
 static void test_dialect(void)
 {
@@ -533,6 +560,7 @@ int main(void)
     test_refuse();
     test_backchannel();
     test_regions_in_use();
+    test_short_reply();
     close_pair();
 
     test_no_pads();

@@ -12,7 +12,9 @@ use super::session::Core;
 use crate::engine::{Conn, Event};
 use crate::error::{Error, Reason, Result};
 use crate::memory::Block;
-use crate::wire::rpcrdma::{Chunks, Complaint, Outgoing, ReadSegment, Segment, VERSION, header_octets};
+use crate::wire::rpcrdma::{
+    Chunks, Complaint, Dialect, Outgoing, ReadSegment, Segment, VERSION, header_octets,
+};
 use crate::work::{Opcode, SgeList};
 
 /// What was read for one position.
@@ -241,12 +243,22 @@ impl Asked {
         Some((parts, data))
     }
 
-    fn reply_max(&self, core: &Core) -> u64 {
+    /// Octets that a reply may have that comes with the Send.
+    fn inline_max(&self, core: &Core) -> usize {
         let counts: Vec<usize> = self.writes.iter().map(Vec::len).collect();
-        let header = header_octets(0, &counts, None, core.terms.dialect);
+        core.terms.send.saturating_sub(header_octets(0, &counts, None, core.terms.dialect))
+    }
+
+    /// Whether a reply needs no reply chunk, even where there is one: a Write and a key less to be waited for. GlusterFS 3.4
+    /// to 7 uses what it is offered.
+    fn fits(&self, core: &Core, octets: usize) -> bool {
+        core.terms.dialect == Dialect::Rfc && octets <= self.inline_max(core)
+    }
+
+    fn reply_max(&self, core: &Core) -> u64 {
         match &self.reply {
             Some(segments) => room(segments),
-            None => core.terms.send.saturating_sub(header) as u64,
+            None => self.inline_max(core) as u64,
         }
     }
 
@@ -273,6 +285,7 @@ impl Asked {
         let (whole, mut blocks) = (merged(&reply.head, &inline, core.config.pads), Vec::new());
         let placed = match &self.reply {
             None => None,
+            Some(_) if self.fits(core, whole.len()) => None,
             Some(offered) => {
                 let filled = fill(offered, whole.len()).ok_or_else(|| no_room("the reply"))?;
                 let (sge, block) = core.pool.copy(table, &whole)?;
