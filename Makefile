@@ -1,5 +1,6 @@
 # librdmacm-gluster: cargo compiles, this file links, installs and checks.
 # For packagers: make; make install DESTDIR= PREFIX= LIBDIR= INCLUDEDIR= MANDIR= BINDIR= UNITDIR=
+# GlusterFS's transport: make gluster; make install-gluster, the same and GLUSTER_TRANSPORTDIR=
 
 PREFIX ?= /usr/local
 LIBDIR ?= $(PREFIX)/lib
@@ -29,7 +30,15 @@ MAN3 := $(wildcard man/*.3)
 MAN7 := $(wildcard man/*.7)
 MAN8 := $(wildcard man/*.8)
 
-.PHONY: all demo check check-quick check-kernel install uninstall header clean setup setup-check setup-kernel FORCE
+# The installed GlusterFS, whose version is that of its API without the API's own number: 7.10.3.
+GLUSTER_VERSION = $(shell pkg-config --modversion glusterfs-api | sed 's/^[0-9]*\.//')
+GLUSTER_TRANSPORTDIR ?= $(shell pkg-config --variable=libdir glusterfs-api)/glusterfs/$(GLUSTER_VERSION)/rpc-transport
+GLUSTER_INCLUDES = -I$(GLUSTER_INCLUDEDIR) -I$(GLUSTER_INCLUDEDIR)/rpc $(shell pkg-config --cflags glusterfs-api libtirpc)
+GLUSTER_INCLUDEDIR = $(shell pkg-config --variable=includedir glusterfs-api)/glusterfs
+# Where the system's linker does not look by itself, the transport says where the library is.
+GLUSTER_RPATH = $(if $(filter /usr/lib%,$(LIBDIR)),,-Wl,-rpath,$(LIBDIR))
+
+.PHONY: all demo gluster install-gluster uninstall-gluster check check-quick check-kernel install uninstall header clean setup setup-check setup-kernel FORCE
 
 all: build/$(SHARED) build/$(SONAME) build/$(NAME).so build/$(NAME).a build/rcg
 
@@ -89,6 +98,24 @@ install: all
 	$(INSTALL) -m 644 $(MAN8) $(DESTDIR)$(MANDIR)/man8
 	sed -e 's|@BINDIR@|$(BINDIR)|' tools/rcg-rpc-proxy@.service > $(DESTDIR)$(UNITDIR)/rcg-rpc-proxy@.service
 	chmod 644 $(DESTDIR)$(UNITDIR)/rcg-rpc-proxy@.service
+
+# One release of GlusterFS loads it. It stays loaded: its threads do.
+build/rdma.so: $(wildcard gluster/*.c gluster/*.h) gluster/rdma.map build/$(NAME).so Makefile FORCE
+	$(CC) -shared -fPIC -O2 -g -Wall -Wextra -Werror -o $@ $(CFLAGS) $(LDFLAGS) \
+		-DRDMA_GLUSTERFS=$(firstword $(subst ., ,$(GLUSTER_VERSION))) -Iinclude $(GLUSTER_INCLUDES) \
+		$(wildcard gluster/*.c) -Wl,--version-script=gluster/rdma.map \
+		-Wl,-z,defs -Wl,-z,relro -Wl,-z,now -Wl,-z,nodelete $(GLUSTER_RPATH) -Lbuild -lrdmacm-gluster -lgfrpc -lglusterfs
+
+gluster: build/rdma.so
+
+install-gluster: gluster
+	$(INSTALL) -d $(DESTDIR)$(GLUSTER_TRANSPORTDIR) $(DESTDIR)$(UNITDIR)/glusterd.service.d
+	$(INSTALL) -m 755 build/rdma.so $(DESTDIR)$(GLUSTER_TRANSPORTDIR)/rdma.so
+	$(INSTALL) -m 644 gluster/memlock.conf $(DESTDIR)$(UNITDIR)/glusterd.service.d/rdma.conf
+
+uninstall-gluster:
+	rm -f $(DESTDIR)$(GLUSTER_TRANSPORTDIR)/rdma.so $(DESTDIR)$(UNITDIR)/glusterd.service.d/rdma.conf
+	-rmdir $(DESTDIR)$(UNITDIR)/glusterd.service.d
 
 uninstall:
 	rm -f $(DESTDIR)$(BINDIR)/rcg $(DESTDIR)$(UNITDIR)/rcg-rpc-proxy@.service

@@ -344,6 +344,20 @@ asan() {
     done <c-tests/asan.list
 }
 
+# ---- GlusterFS ----
+
+# Its items are counted as ours.
+gluster() {
+    local counts
+    gluster/check.sh "$ROOT" 2>&1 | tee "$WORK/gluster.log" | sed -u '/^$/d;/passed, .* failed$/d'
+    counts=$(sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p' "$WORK/gluster.log")
+    local ok=0 bad=1
+    [[ -z $counts ]] || read -r ok bad <<<"$counts"
+    passed=$((passed + ok))
+    failed=$((failed + bad))
+    ((bad == 0)) || failures+=("GlusterFS: $bad, see above")
+}
+
 # ---- in the virtual machine ----
 
 # The suites print their own items as they go; the counts join ours.
@@ -425,6 +439,7 @@ full() {
     c_programs
     c_tests
     asan
+    gluster
     bed
     item "manual pages lint" manual_is_clean
     item "make demo" timeout $LONG_LIMIT make --no-print-directory demo
