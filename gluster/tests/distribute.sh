@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A distributed volume, transport rdma: the volume's life, and all kinds of file operations by two FUSE clients.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 make_bricks
 start_glusterd
 b=$WORK/bricks m=$WORK/mnt

@@ -1,0 +1,96 @@
+#!/usr/bin/env bash
+# Bricks and clients with volume files written by hand: options, IPv6, who is let in.
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+make_bricks
+m=$WORK/mnt
+mkdir -p "$WORK/bricks/1" "$m/a" "$m/b"
+
+# server ALLOWED OPTION...
+server() {
+    local allowed=$1 option
+    shift
+    cat >"$WORK/server.vol" <<V
+volume posix
+    type storage/posix
+    option directory $WORK/bricks/1
+end-volume
+volume locks
+    type features/locks
+    subvolumes posix
+end-volume
+volume threads
+    type performance/io-threads
+    subvolumes locks
+end-volume
+volume brick
+    type protocol/server
+    subvolumes threads
+    option transport-type rdma
+    option auth.addr.threads.allow $allowed
+$(for option; do echo "    option $option"; done)
+end-volume
+V
+    glusterfsd -f "$WORK/server.vol" -l "$WORK/log/server.log" -p /run/server.pid
+    await 10 ss -Hltn "sport = :24100"
+}
+
+# client MOUNT OPTION...
+client() {
+    local at=$1 option
+    shift
+    cat >"$WORK/client.vol" <<V
+volume client
+    type protocol/client
+    option transport-type rdma
+    option remote-subvolume threads
+$(for option; do echo "    option $option"; done)
+end-volume
+V
+    glusterfs -f "$WORK/client.vol" -l "$WORK/log/$(basename "$at").log" -L INFO "$at"
+}
+
+leave() {
+    (($# == 0)) || umount "$@"
+    kill "$(cat /run/server.pid)"
+    nothing_left
+}
+
+# IPv6, and IPv4 by the same listener; the client's addresses are what rules are about.
+server 'fd77::1,10.77.0.*' 'transport.address-family inet6' 'listen-port 24100'
+client "$m/a" 'remote-host fd77::1' 'remote-port 24100' 'transport.address-family inet6'
+client "$m/b" 'remote-host 10.77.0.2' 'transport.rdma.remote-port 24100'
+await 10 stat "$m/a/." "$m/b/."
+"$BIN/files" write "$m/a" 100
+"$BIN/files" check "$m/b" 100
+grep -hc 'received addr = "\(fd77::1\|10\.77\.0\.1\)"' "$WORK/log/server.log" | grep -x 3
+leave "$m/a" "$m/b"
+
+server 10.77.0.7 'transport.address-family inet6' 'transport.rdma.listen-port 24100'
+client "$m/a" 'remote-host fd77::1' 'remote-port 24100'
+await 10 grep -q 'failed to set the volume.*Permission denied\|SETVOLUME on remote-host failed' "$WORK/log/a.log"
+# Such a client gives up.
+await 10 no_process glusterfs
+leave
+
+# Few credits and short messages: all that waits goes on.
+server '*' 'listen-port 24100' 'rdma-work-request-recv-count 64' 'rdma-inline-size 1024' \
+    'transport.rdma.bind-address 10.77.0.3' 'transport.rdma.channels 4'
+client "$m/a" 'remote-host 10.77.0.3' 'remote-port 24100' 'rdma-work-request-send-count 16' \
+    'transport.rdma.keepalive-time 5' 'transport.rdma.mtu 2048' 'rdma-attr-timeout 14'
+await 10 stat "$m/a/."
+mkdir "$m/a/sub"
+for i in 1 2 3 4; do "$BIN/files" stream "$m/a/load$i" 16 & done
+"$BIN/files" write "$m/a/sub" 300
+"$BIN/files" xattrs "$m/a/xattrs"
+wait
+for i in 1 2 3 4; do "$BIN/files" compare "$m/a/load$i" 16; done
+compare_bricks "$m/a" "$WORK/bricks/1"
+! ss -Hltn 'sport = :24100' | grep -q '0\.0\.0\.0'
+grep -h '1024 octets inline' "$WORK/log/a.log" "$WORK/log/server.log"
+
+# A client that has only what it can't have says why, and the other way round a listener waits for it.
+glusterfs --xlator-option='client.transport.rdma.provider=verbs' -f "$WORK/client.vol" -l "$WORK/log/b.log" "$m/b"
+await 10 grep -q 'MSGID: 103006' "$WORK/log/b.log"
+umount "$m/b"
+leave "$m/a"
+no_errors
