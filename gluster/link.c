@@ -29,7 +29,8 @@ void link_free(struct rdma_link *link)
 rcg_rpc_attr rdma_rpc_attr(const struct rdma_options *options)
 {
     return (rcg_rpc_attr){ RCG_RPC_ATTR_INIT, .credits = options->credits, .inline_send = options->inline_size,
-                           .inline_recv = options->inline_size, .max_payload = RDMA_MAX_PAYLOAD, .flags = RCG_RPC_NO_PADS };
+                           .inline_recv = options->inline_size, .max_payload = RDMA_MAX_PAYLOAD,
+                           .flags = RCG_RPC_NO_PADS | RCG_RPC_GLUSTERFS_IF_SILENT };
 }
 
 static int begin(rpc_transport_t *this, struct rdma_private *priv, int port)

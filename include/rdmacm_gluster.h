@@ -466,6 +466,11 @@
 #define RCG_RPC_NO_PADS 4
 
 /**
+ * RPC flag: a peer that says nothing in private data speaks GlusterFS's dialect.
+ */
+#define RCG_RPC_GLUSTERFS_IF_SILENT 8
+
+/**
  * A pool of buffers that come registered. Pointers to it are handles, never to be dereferenced.
  */
 typedef struct rcg_arena rcg_arena;
@@ -920,7 +925,7 @@ typedef struct rcg_rpc_attr {
      */
     uint32_t max_payload;
     /**
-     * RCG_RPC_NO_PRIVATE_DATA, RCG_RPC_GLUSTERFS, RCG_RPC_NO_PADS.
+     * RCG_RPC_NO_PRIVATE_DATA, RCG_RPC_GLUSTERFS, RCG_RPC_NO_PADS, RCG_RPC_GLUSTERFS_IF_SILENT.
      */
     uint32_t flags;
 } rcg_rpc_attr;

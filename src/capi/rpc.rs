@@ -18,6 +18,8 @@ pub const RCG_RPC_NO_PRIVATE_DATA: u32 = 1;
 pub const RCG_RPC_GLUSTERFS: u32 = 2;
 /// RPC flag: payloads are octets, not XDR: no pad follows them, and messages may end anywhere, as in GlusterFS's programs.
 pub const RCG_RPC_NO_PADS: u32 = 4;
+/// RPC flag: a peer that says nothing in private data speaks GlusterFS's dialect.
+pub const RCG_RPC_GLUSTERFS_IF_SILENT: u32 = 8;
 
 /// Most octets of an RPC message less what is taken out of it.
 const MAX_HEAD: usize = 16 << 20;
@@ -42,7 +44,7 @@ pub struct rcg_rpc_attr {
     pub inline_recv: u32,
     /// Octets that a peer's call may have in chunks, to 1 GiB; 0 = 1 MiB.
     pub max_payload: u32,
-    /// RCG_RPC_NO_PRIVATE_DATA, RCG_RPC_GLUSTERFS, RCG_RPC_NO_PADS.
+    /// RCG_RPC_NO_PRIVATE_DATA, RCG_RPC_GLUSTERFS, RCG_RPC_NO_PADS, RCG_RPC_GLUSTERFS_IF_SILENT.
     pub flags: u32,
 }
 
@@ -60,7 +62,8 @@ impl rcg_rpc_attr {
         }
         // SAFETY: by this function's contract.
         let attr: Self = unsafe { ffi::read_attr(attr) }?;
-        let known = RCG_RPC_NO_PRIVATE_DATA | RCG_RPC_GLUSTERFS | RCG_RPC_NO_PADS;
+        let known =
+            RCG_RPC_NO_PRIVATE_DATA | RCG_RPC_GLUSTERFS | RCG_RPC_NO_PADS | RCG_RPC_GLUSTERFS_IF_SILENT;
         ffi::check_zero(attr.flags & !known, "the unknown part of the RPC flags")?;
         Ok(Some(Config {
             credits: attr.credits,
@@ -70,6 +73,7 @@ impl rcg_rpc_attr {
             max_payload: attr.max_payload as usize,
             silent: attr.flags & RCG_RPC_NO_PRIVATE_DATA != 0,
             dialect: if attr.flags & RCG_RPC_GLUSTERFS != 0 { Dialect::GlusterFs } else { Dialect::Rfc },
+            gluster_if_silent: attr.flags & RCG_RPC_GLUSTERFS_IF_SILENT != 0,
             pads: if attr.flags & RCG_RPC_NO_PADS != 0 { Pads::None } else { Pads::Words },
         }))
     }

@@ -414,6 +414,11 @@ impl Conn {
         self.inner.lock().endpoint.grant(region, self.id, (offset, length), access)
     }
 
+    /// Has the events of the protocol on top fetched: it has one that no event of the connection's has brought.
+    pub fn wake(self: &Arc<Self>) {
+        self.channel.mark_ready(Source::Conn(Arc::clone(self)));
+    }
+
     fn after_post(self: &Arc<Self>, progress: Progress, completed: bool) {
         if completed {
             self.channel.mark_ready(Source::Conn(Arc::clone(self)));

@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::wire::cm_private::{self, CmPrivate, DEFAULT_THRESHOLD};
 use crate::wire::rpcrdma::Dialect;
 
+use super::gluster;
 use super::layout::Pads;
 use super::session::Session;
 
@@ -39,6 +40,8 @@ pub struct Config {
     pub silent: bool,
     /// Of the peer, where that is known.
     pub dialect: Dialect,
+    /// A peer without private data speaks GlusterFS's.
+    pub gluster_if_silent: bool,
     /// Of payloads and messages.
     pub pads: Pads,
 }
@@ -94,7 +97,8 @@ impl Config {
         }
         let both = self.credits + self.backchannel;
         qp.flags |= FLAG_RAW_PRIVATE_DATA;
-        qp.recv_size = self.inline_recv as u32;
+        let gluster = self.gluster_if_silent || self.dialect == Dialect::GlusterFs;
+        qp.recv_size = self.inline_recv.max(if gluster { gluster::RECEIVE } else { 0 }) as u32;
         qp.recv_count = both + SLACK;
         qp.send_depth = (2 * both).max(LEAST_DEPTH);
         let config = *self;

@@ -5,6 +5,7 @@
 //! both directions, and makes events about whole RPC messages.
 //!
 //! - `credits`, `layout`: what may be sent and what goes where, without any state but numbers
+//! - `gluster`: what GlusterFS 3.4 to 7 does otherwise
 //! - `message`: what callers give and get
 //! - `outbox`, `pool`: work requests on their way, and registered memory for them
 //! - `requester`, `responder`: the two tables of calls
@@ -17,6 +18,7 @@ mod config;
 mod credits;
 #[cfg(test)]
 mod fault_test;
+mod gluster;
 #[cfg(test)]
 mod hostile_test;
 mod layout;

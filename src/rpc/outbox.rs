@@ -56,6 +56,8 @@ pub(super) enum Then {
     Answered(usize),
     /// The arguments of a call are here.
     Pulled(u64),
+    /// A call is out that nobody answers, whose caller gets this cookie.
+    Told(usize),
 }
 
 /// Requests that belong together.

@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::credits::Credits;
+use super::gluster;
 use super::kind;
 use super::layout::padded;
 use super::message::{Call, Message, Parts, Payload, PieceView, merged, octets};
@@ -47,11 +48,13 @@ pub(super) struct Requester {
     /// Those that wait for a credit.
     queue: VecDeque<u32>,
     credits: Credits,
+    /// The peer has called: before it has, GlusterFS's clients take no calls.
+    heard: bool,
 }
 
 impl Requester {
     pub(super) fn new(most: u32) -> Self {
-        Self { calls: HashMap::new(), queue: VecDeque::new(), credits: Credits::new(most) }
+        Self { calls: HashMap::new(), queue: VecDeque::new(), credits: Credits::new(most), heard: false }
     }
 
     /// Calls that the peer grants now.
@@ -98,12 +101,16 @@ impl Requester {
         let sges = payload.as_ref().map_or(&[][..], |payload| &payload.sges);
         let length = octets(sges);
         let header = |reads| header_octets(reads, &counts, reply_count, dialect);
-        let form = if header(0) + head.len() + pads.of(length) <= core.terms.send {
-            Form::Inline
-        } else if length > 0 && header(sges.len()) + head.len() <= core.terms.send {
-            Form::Reduced
+        let (inline, reduced) = if core.is_gluster() {
+            (gluster::is_inline(head.len(), length), gluster::is_reduced(head.len(), length))
         } else {
-            Form::Long
+            let fits = |reads, octets| header(reads) + head.len() + octets <= core.terms.send;
+            (fits(0, pads.of(length)), length > 0 && fits(sges.len(), 0))
+        };
+        let form = match (inline, reduced) {
+            (true, _) => Form::Inline,
+            (_, true) => Form::Reduced,
+            _ => Form::Long,
         };
         if form != Form::Inline && !core.active {
             return Err(Error::new(
@@ -115,18 +122,28 @@ impl Requester {
         let mut long = None;
         let reads: Vec<ReadSegment> = match (form, &payload) {
             (Form::Reduced, Some(payload)) => {
-                let position = payload.at as u32;
+                let old = core.is_gluster();
+                let position = if old { gluster::call_header(&head) } else { payload.at } as u32;
                 let segments = grants.segments(&payload.sges, Access::REMOTE_READ)?;
                 segments.into_iter().map(|segment| ReadSegment { position, segment }).collect()
             }
             (Form::Long, _) => {
                 let whole = merged(&head, payload.as_slice(), pads);
                 let block = Block::new(table, whole.len(), 1, Access::REMOTE_READ)?;
-                let sge = block.region().sge(block.at(0), whole.len())?;
-                sge.fill(0, &whole);
-                let segments = grants.segments(std::slice::from_ref(&sge), Access::REMOTE_READ)?;
+                block.region().sge(block.at(0), whole.len())?.fill(0, &whole);
+                let old = core.is_gluster();
+                let parts =
+                    if old { gluster::parts(&head, whole.len() - head.len()) } else { vec![whole.len()] };
+                let (mut reads, mut position) = (Vec::new(), 0);
+                for octets in parts {
+                    let sge = block.region().sge(block.at(position), octets)?;
+                    let segments = grants.segments(&[sge], Access::REMOTE_READ)?;
+                    let at = if old { position as u32 } else { 0 };
+                    reads.extend(segments.into_iter().map(|segment| ReadSegment { position: at, segment }));
+                    position += octets;
+                }
                 long = Some(block);
-                segments.into_iter().map(|segment| ReadSegment { position: 0, segment }).collect()
+                reads
             }
             _ => Vec::new(),
         };
@@ -161,6 +178,9 @@ impl Requester {
 
     /// Sends what there are credits for.
     fn go_on(&mut self, core: &mut Core, conn: &Arc<Conn>) {
+        if core.is_gluster() && !core.active {
+            return self.tell_all(core, conn);
+        }
         while !self.queue.is_empty() && self.credits.take() {
             let next = self.queue.pop_front().and_then(|xid| self.calls.get_mut(&xid));
             let Some((op, block)) = next.and_then(|call| call.parts.take()) else {
@@ -172,6 +192,41 @@ impl Requester {
                 return drop(conn.close());
             }
         }
+    }
+
+    /// GlusterFS's clients answer no calls, so that these are over when they are out.
+    fn tell_all(&mut self, core: &mut Core, conn: &Arc<Conn>) {
+        while self.heard {
+            let Some(xid) = self.queue.pop_front() else { return };
+            let Some(mut call) = self.calls.remove(&xid) else { continue };
+            let Some((op, block)) = call.parts.take() else { continue };
+            if core.outbox.send(conn, vec![op], Vec::from_iter(block), Then::Told(call.user)).is_err() {
+                fail(core, &call, -libc::ECANCELED);
+            }
+        }
+    }
+
+    /// The peer has called.
+    pub(super) fn heard(&mut self, core: &mut Core, conn: &Arc<Conn>) {
+        if !std::mem::replace(&mut self.heard, true) {
+            self.go_on(core, conn);
+        }
+    }
+
+    /// A call that nobody answers is out: it is as if an empty reply had come.
+    pub(super) fn told(&mut self, core: &mut Core, user: usize) {
+        let parts = Parts {
+            call: 0,
+            xid: 0,
+            credits: self.credits.most(),
+            inline: Vec::new(),
+            pieces: Vec::new(),
+            rooms: Vec::new(),
+            reply_max: 0,
+            blocks: Vec::new(),
+        };
+        let attached = Some(Arc::new(Message::new(parts)) as _);
+        core.tell(Event { kind: kind::REPLY, user, attached, ..Event::default() });
     }
 
     /// Ends a call that was sent, if there is one.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::gluster;
 use super::kind;
 use super::layout::{fill, places};
 use super::message::{Message, Parts, PieceView, Reply, merged};
@@ -65,6 +66,9 @@ impl Responder {
         }
         core.counters.asked += 1;
         core.terms.dialect = chunks.dialect;
+        if core.is_gluster() {
+            core.terms.send = core.terms.send.max(gluster::THRESHOLD);
+        }
         let mut asked = Asked {
             xid,
             credits,
@@ -147,6 +151,13 @@ impl Responder {
             return Err(Error::invalid("payloads stand in the order of their places"));
         }
         let user = reply.user;
+        if core.active && core.is_gluster() {
+            // Its servers count on no answer, and end the connection that brings one.
+            self.calls.remove(&call).into_iter().for_each(|asked| asked.recycle(core));
+            core.tell(Event { kind: kind::ANSWERED, user, ..Event::default() });
+            conn.wake();
+            return Ok(());
+        }
         let (ops, blocks) = asked.compose(core, conn, reply)?;
         core.outbox.send(conn, ops, blocks, Then::Answered(user))?;
         self.calls.remove(&call).into_iter().for_each(|asked| asked.recycle(core));
@@ -176,6 +187,9 @@ impl Asked {
     ) -> Result<Option<Vec<Op>>> {
         let invalid = || Error::invalid("the read list makes no sense");
         let mut list: Vec<ReadSegment> = chunks.reads.segments().collect();
+        if core.is_gluster() {
+            gluster::mend(&mut list, long);
+        }
         // Those of one position stay in their order.
         list.sort_by_key(|read| read.position);
         let total: u64 = list.iter().map(|read| u64::from(read.segment.length)).sum();
@@ -223,7 +237,7 @@ impl Asked {
             }
         }
         let length = data.map_or(self.inline.len(), |(_, length)| length);
-        let places = places(&chunks, length)?;
+        let places = if core.is_gluster() { vec![length; chunks.len()] } else { places(&chunks, length)? };
         let of_chunks = self.pulled.iter().filter(|pulled| pulled.position > 0);
         let pieces = of_chunks
             .zip(places)
@@ -283,7 +297,7 @@ impl Asked {
             }
         }
         let (whole, mut blocks) = (merged(&reply.head, &inline, core.config.pads), Vec::new());
-        let placed = match &self.reply {
+        let mut placed = match &self.reply {
             None => None,
             Some(_) if self.fits(core, whole.len()) => None,
             Some(offered) => {
@@ -295,6 +309,14 @@ impl Asked {
                 Some(offered.iter().zip(&filled).map(count).collect::<Vec<_>>())
             }
         };
+        if core.is_gluster() {
+            // It tells of what has been used only.
+            returned
+                .iter_mut()
+                .chain(&mut placed)
+                .for_each(|chunk| chunk.retain(|segment| segment.length > 0));
+            returned.retain(|chunk| !chunk.is_empty());
+        }
         let lists: Vec<&[Segment]> = returned.iter().map(Vec::as_slice).collect();
         let header = Outgoing {
             xid: self.xid,

@@ -8,6 +8,7 @@ use arrayvec::ArrayVec;
 use parking_lot::Mutex;
 
 use super::config::Config;
+use super::gluster;
 use super::kind;
 use super::message::{Call, Reply};
 use super::outbox::{Octets, Op, Outbox, Then};
@@ -141,9 +142,12 @@ impl Core {
     pub(super) fn complain(&mut self, conn: &Arc<Conn>, xid: u32, version: u32, complaint: Complaint) {
         let mut out = [0; ERROR_LEN];
         let length = rpcrdma::emit_error(xid, version, self.grant(), complaint, &mut out);
-        let octets = out.get(..length).unwrap_or_default();
+        let mut octets = out.get(..length).unwrap_or_default().to_vec();
+        if self.is_gluster() {
+            octets.resize(gluster::ERROR_LEN, 0);
+        }
         let sent = self
-            .send(conn.engine().keys(), octets)
+            .send(conn.engine().keys(), &octets)
             .and_then(|(op, block)| self.outbox.send(conn, vec![op], Vec::from_iter(block), Then::Nothing));
         match sent {
             Ok(()) => self.counters.errors += 1,
@@ -167,8 +171,18 @@ impl Core {
                 invalidate: said.invalidate,
                 ..self.terms
             },
-            None => Terms { send: DEFAULT_THRESHOLD, recv: DEFAULT_THRESHOLD, ..self.terms },
+            None => {
+                let old = config.gluster_if_silent || config.dialect == Dialect::GlusterFs;
+                let size = if old { gluster::THRESHOLD } else { DEFAULT_THRESHOLD };
+                let dialect = if old { Dialect::GlusterFs } else { self.terms.dialect };
+                Terms { send: size, recv: size, dialect, ..self.terms }
+            }
         };
+    }
+
+    /// The peer speaks GlusterFS's dialect.
+    pub(super) fn is_gluster(&self) -> bool {
+        self.terms.dialect == Dialect::GlusterFs
     }
 }
 
@@ -248,6 +262,7 @@ impl State {
                 Some(CALL) => {
                     let at = message.len() - rpc.len();
                     responder.asked(core, conn, (xid, header.credits), &chunks, &message, Some(at));
+                    requester.heard(core, conn);
                 }
                 Some(REPLY) => requester.answered(core, conn, (xid, header.credits), &chunks, Some(rpc)),
                 _ if core.active => requester.garbled(core, conn, xid),
@@ -259,6 +274,7 @@ impl State {
             }
             Body::NoMessage(chunks) => {
                 responder.asked(core, conn, (xid, header.credits), &chunks, &message, None);
+                requester.heard(core, conn);
             }
         }
     }
@@ -276,12 +292,13 @@ impl State {
     }
 
     fn completed(&mut self, conn: &Arc<Conn>, index: usize) {
-        let Self { core, responder, .. } = self;
+        let Self { core, requester, responder } = self;
         match core.outbox.completed(index, &mut core.pool) {
             Some(Then::Answered(user)) => {
                 core.tell(Event { kind: kind::ANSWERED, user, ..Event::default() });
             }
             Some(Then::Pulled(call)) => responder.deliver(core, conn, call),
+            Some(Then::Told(user)) => requester.told(core, user),
             Some(Then::Nothing) | None => {}
         }
         core.outbox.go_on(conn);
@@ -295,10 +312,12 @@ impl State {
             return;
         }
         for then in core.outbox.end() {
-            if let Then::Answered(user) = then {
-                let status = -libc::ECANCELED;
-                core.tell(Event { kind: kind::ANSWERED, user, status, ..Event::default() });
-            }
+            let (kind, user) = match then {
+                Then::Answered(user) => (kind::ANSWERED, user),
+                Then::Told(user) => (kind::REPLY, user),
+                Then::Nothing | Then::Pulled(_) => continue,
+            };
+            core.tell(Event { kind, user, status: -libc::ECANCELED, ..Event::default() });
         }
         requester.end(core);
     }

@@ -236,6 +236,7 @@ pub(super) const SMALL: Config = Config {
     max_payload: 0,
     silent: false,
     dialect: crate::wire::rpcrdma::Dialect::Rfc,
+    gluster_if_silent: false,
     pads: Pads::Words,
 };
 
