@@ -2,6 +2,8 @@
  * likes. */
 #include "rpc_raw.h"
 
+#include <stddef.h>
+
 /* Waits until an end has counted so many messages that made no sense. */
 static void await_bad(const struct end *e, uint64_t bad)
 {
@@ -189,11 +191,48 @@ static void test_wrong_peer_calls(void)
     close_listener_and_ends();
 }
 
+/* Keys that live as long as the connection: one for all calls, and only of arenas. */
+static void test_standing_keys(void)
+{
+    rcg_rpc_attr rpc = { RCG_RPC_ATTR_INIT, .flags = RCG_RPC_STANDING_KEYS | RCG_RPC_NO_PRIVATE_DATA };
+    rcg_arena_attr attr = { RCG_ARENA_ATTR_INIT, .buffer_size = 4096, .access = RCG_LOCAL | RCG_REMOTE_READ };
+    static struct call call;
+    unsigned char text[64];
+    rcg_arena *arena;
+    rcg_buffer buffers[2];
+    uint32_t keys[4];
+
+    STEP("standing keys");
+    open_with_raw_server(&rpc, false);
+    ASSERT_OK(rcg_arena_create(client.side.engine, &attr, &arena));
+    for (int i = 0; i < 2; i++) ASSERT_OK(rcg_arena_get(arena, &buffers[i]));
+    for (uint32_t i = 0; i < 4; i++) {
+        rcg_sge sge = i < 3 ? (rcg_sge){ buffers[i % 2].addr, 4096, buffers[i % 2].mr } : sge_of(&client, SOURCE, 4096);
+        struct iovec head = head_of(text, 0x31 + i, 0, 40);
+        rcg_rpc_request request = { RCG_RPC_REQUEST_INIT, .head = &head, .nhead = 1, .reply_max = 64, .user = &call,
+                                    .payload = { .sge = &sge, .nsge = 1, .at = 40 } };
+        memset(&call, 0, offsetof(struct call, text));
+        ASSERT_OK(rcg_rpc_call(client.side.conn, &request));
+        rcg_event ev = take(&server.side.in, RCG_EVENT_RECV, server.side.conn, WAIT_MS);
+        keys[i] = get_word(ev.data, 24);
+        ASSERT_EQ(get_word(ev.data, 28), 4096);
+        ASSERT_OK(rcg_recv_release(server.side.conn, &ev));
+        SEND_WORDS(&server, 0x31 + i, 1, 1, 0, 0, 0, 0, 0x31 + i, 1, 0, 0, 0, 0);
+        expect_over(&client, &call, 0);
+    }
+    ASSERT(keys[0] == keys[1] && keys[1] == keys[2] && keys[3] != keys[0]);
+    link_down(&client.side, &server.side);
+    for (int i = 0; i < 2; i++) ASSERT_OK(rcg_arena_put(arena, buffers[i].addr));
+    ASSERT_OK(rcg_arena_destroy(arena));
+    close_listener_and_ends();
+}
+
 int main(void)
 {
     watchdog(30);
     test_sizes_of_messages();
     test_wrong_peer_replies();
     test_wrong_peer_calls();
+    test_standing_keys();
     return T_PASS;
 }

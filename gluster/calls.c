@@ -117,7 +117,7 @@ static int prepare_payload(struct rdma_link *link, struct call *call, rcg_rpc_re
         request->nhead += (size_t)call->npayload;
         return 0;
     }
-    rc = rdma_memory_of(&call->payload, call->vector + call->nhead, call->npayload, link->provider, &held);
+    rc = rdma_memory_of(&call->payload, &link->pool, call->vector + call->nhead, call->npayload, link->provider, &held);
     request->payload = (rcg_rpc_memory){ .sge = &call->payload.sge, .nsge = 1, .at = (uint32_t)head };
     return rc;
 }
@@ -132,7 +132,7 @@ static int prepare_reply(struct rdma_link *link, struct call *call, rcg_rpc_requ
         call->rsp_held = rdma_memory_registers(link->provider, call->rsp.iov_len);
         rc = call->rsp_held
                  ? rdma_memory_wrap(&call->result, call->rsp.iov_base, call->rsp.iov_len, RCG_LOCAL | RCG_REMOTE_WRITE)
-                 : rdma_memory_get(&call->result, call->rsp.iov_len);
+                 : rdma_memory_get(&call->result, &link->pool, call->rsp.iov_len);
         *result = (rcg_rpc_memory){ .sge = &call->result.sge, .nsge = 1 };
         request->results = result;
         request->nresults = 1;
@@ -140,7 +140,7 @@ static int prepare_reply(struct rdma_link *link, struct call *call, rcg_rpc_requ
     }
     if (room == SHORT_REPLY)
         return 0;
-    rc = rdma_memory_get(&call->reply, room);
+    rc = rdma_memory_get(&call->reply, &link->pool, room);
     request->reply_max = room;
     request->reply = (rcg_rpc_memory){ .sge = &call->reply.sge, .nsge = 1 };
     return rc;

@@ -20,6 +20,7 @@ void link_free(struct rdma_link *link)
 {
     rpc_transport_t *trans = link->trans;
 
+    rdma_pool_end(&link->pool);
     GF_FREE(link);
     rpc_transport_unref(trans);
 }
@@ -30,7 +31,7 @@ rcg_rpc_attr rdma_rpc_attr(const struct rdma_options *options)
 {
     return (rcg_rpc_attr){ RCG_RPC_ATTR_INIT, .credits = options->credits, .inline_send = options->inline_size,
                            .inline_recv = options->inline_size, .max_payload = RDMA_MAX_PAYLOAD,
-                           .flags = RCG_RPC_NO_PADS | RCG_RPC_GLUSTERFS_IF_SILENT };
+                           .flags = RCG_RPC_NO_PADS | RCG_RPC_GLUSTERFS_IF_SILENT | RCG_RPC_STANDING_KEYS };
 }
 
 static int begin(rpc_transport_t *this, struct rdma_private *priv, int port)
@@ -138,6 +139,7 @@ static void log_end(struct rdma_link *link, const rcg_event *ev)
     struct rdma_private *priv = trans->private;
     const char *text = ev->error ? ev->error->text : "", *remedy = ev->error ? ev->error->remedy : "";
     bool asked = ev->status == -ECANCELED, left = ev->status == -ESHUTDOWN;
+    rcg_rpc_info rpc = { RCG_RPC_INFO_INIT };
 
     if (ev->type == RCG_EVENT_CONNECT_FAILED) {
         bool again = priv->failure == ev->status || asked;
@@ -146,8 +148,12 @@ static void log_end(struct rdma_link *link, const rcg_event *ev)
                "no connection with %s: %s%s%s", trans->peerinfo.identifier, text, remedy[0] ? ". " : "", remedy);
         return;
     }
+    rcg_rpc_query(ev->conn, &rpc);
     gf_msg(trans->name, asked || left ? GF_LOG_INFO : GF_LOG_WARNING, asked || left ? 0 : -ev->status, RDMA_MSG_DISCONNECTED,
-           "disconnected from %s: %s", trans->peerinfo.identifier, asked ? "by this side" : left ? "by the peer" : text);
+           "disconnected from %s %s%s; calls made %" PRIu64 ", taken %" PRIu64 ", chunks read %" PRIu64 ", written %" PRIu64
+           ", of replies %" PRIu64 ", bad messages %" PRIu64, trans->peerinfo.identifier,
+           asked ? "by this side" : left ? "by the peer" : ": ", asked || left ? "" : text, rpc.calls, rpc.asked,
+           rpc.read_chunks, rpc.write_chunks, rpc.reply_chunks, rpc.bad);
 }
 
 static void established(struct rdma_link *link, const rcg_event *ev)

@@ -10,28 +10,34 @@
 /* Shorter ones are copied in any case. */
 #define WRAP_FROM 16384
 
-static struct {
+static const struct {
     size_t size, step;
-    rcg_arena *arena;
-} classes[] = { { 32 << 10, 32, NULL }, { 128 << 10, 16, NULL }, { 256 << 10, 8, NULL }, { 1 << 20, 4, NULL } };
+} sizes[RDMA_SIZES] = { { 32 << 10, 32 }, { 128 << 10, 16 }, { 256 << 10, 8 }, { 1 << 20, 4 } };
 
-#define CLASSES (sizeof classes / sizeof *classes)
+struct rdma_pool rdma_shared_pool;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-static int arena_of(size_t class, rcg_arena **arena)
+static int arena_of(struct rdma_pool *pool, size_t size, rcg_arena **arena)
 {
-    rcg_arena_attr attr = { RCG_ARENA_ATTR_INIT, .buffer_size = classes[class].size, .count = classes[class].step,
+    rcg_arena_attr attr = { RCG_ARENA_ATTR_INIT, .buffer_size = sizes[size].size, .count = sizes[size].step,
                             .max_count = 2048, .access = RCG_LOCAL | RCG_REMOTE_READ | RCG_REMOTE_WRITE };
     rcg_engine *engine;
     int rc = 0;
 
     pthread_mutex_lock(&lock);
-    if (!classes[class].arena && (rc = rdma_engine(&engine)) == 0)
-        rc = rcg_arena_create(engine, &attr, &classes[class].arena);
-    *arena = classes[class].arena;
+    if (!pool->arena[size] && (rc = rdma_engine(&engine)) == 0)
+        rc = rcg_arena_create(engine, &attr, &pool->arena[size]);
+    *arena = pool->arena[size];
     pthread_mutex_unlock(&lock);
     return rc;
+}
+
+void rdma_pool_end(struct rdma_pool *pool)
+{
+    for (size_t size = 0; size < RDMA_SIZES; size++)
+        if (pool->arena[size] && rcg_arena_destroy(pool->arena[size]))
+            gf_msg("rdma", GF_LOG_WARNING, 0, RDMA_MSG_NO_MEMORY, "buffers are still in use: %s", rdma_why());
 }
 
 int rdma_memory_wrap(struct rdma_memory *memory, void *base, size_t length, uint32_t access)
@@ -47,17 +53,17 @@ int rdma_memory_wrap(struct rdma_memory *memory, void *base, size_t length, uint
     return rc;
 }
 
-int rdma_memory_get(struct rdma_memory *memory, size_t length)
+int rdma_memory_get(struct rdma_memory *memory, struct rdma_pool *pool, size_t length)
 {
-    size_t class = 0;
+    size_t size = 0;
     rcg_buffer buffer;
     rcg_arena *arena;
     void *heap;
     int rc;
 
-    while (class < CLASSES && classes[class].size < length)
-        class++;
-    if (class < CLASSES && arena_of(class, &arena) == 0 && rcg_arena_get(arena, &buffer) == 0) {
+    while (size < RDMA_SIZES && sizes[size].size < length)
+        size++;
+    if (size < RDMA_SIZES && arena_of(pool, size, &arena) == 0 && rcg_arena_get(arena, &buffer) == 0) {
         *memory = (struct rdma_memory){ .sge = { buffer.addr, length, buffer.mr }, .arena = arena };
         return 0;
     }
@@ -77,7 +83,8 @@ bool rdma_memory_registers(uint32_t provider, size_t length)
     return provider == RCG_PROVIDER_IWARP && length >= WRAP_FROM;
 }
 
-int rdma_memory_of(struct rdma_memory *memory, const struct iovec *vector, int count, uint32_t provider, bool *held)
+int rdma_memory_of(struct rdma_memory *memory, struct rdma_pool *pool, const struct iovec *vector, int count,
+                   uint32_t provider, bool *held)
 {
     size_t length = iov_length(vector, count);
     int rc;
@@ -85,7 +92,7 @@ int rdma_memory_of(struct rdma_memory *memory, const struct iovec *vector, int c
     *held = count == 1 && rdma_memory_registers(provider, length);
     if (*held)
         return rdma_memory_wrap(memory, vector->iov_base, length, RCG_LOCAL | RCG_REMOTE_READ);
-    rc = rdma_memory_get(memory, length);
+    rc = rdma_memory_get(memory, pool, length);
     if (rc == 0)
         iov_unload(memory->sge.addr, vector, count);
     return rc;

@@ -49,6 +49,17 @@ const char *rdma_why(void);
 
 /* ---- memory.c ---- */
 
+#define RDMA_SIZES 4
+
+/* Buffers by size. Those that a peer can reach are the link's own, as it can do so for as long as the link lives. */
+struct rdma_pool {
+    rcg_arena *arena[RDMA_SIZES];
+};
+
+extern struct rdma_pool rdma_shared_pool;
+/* All its buffers have been put back. */
+void rdma_pool_end(struct rdma_pool *pool);
+
 /* Registered memory: a buffer of ours, or a caller's that is registered for the time being. */
 struct rdma_memory {
     rcg_sge sge;
@@ -57,11 +68,12 @@ struct rdma_memory {
 };
 
 /* At least `length` octets. */
-int rdma_memory_get(struct rdma_memory *memory, size_t length);
+int rdma_memory_get(struct rdma_memory *memory, struct rdma_pool *pool, size_t length);
 /* Memory of the caller's, with RCG_* rights. */
 int rdma_memory_wrap(struct rdma_memory *memory, void *base, size_t length, uint32_t access);
 /* Ours or the caller's as is best on a provider, filled from `vector`: *held says whether it is the caller's. */
-int rdma_memory_of(struct rdma_memory *memory, const struct iovec *vector, int count, uint32_t provider, bool *held);
+int rdma_memory_of(struct rdma_memory *memory, struct rdma_pool *pool, const struct iovec *vector, int count,
+                   uint32_t provider, bool *held);
 void rdma_memory_put(struct rdma_memory *memory);
 bool rdma_memory_registers(uint32_t provider, size_t length);
 
@@ -78,6 +90,7 @@ struct rdma_link {
     bool up;           /* between CONNECT or ACCEPT and DISCONNECT */
     uint32_t provider; /* that is in use */
     uint32_t inline_send, inline_recv;
+    struct rdma_pool pool;
     struct list_head waiting; /* calls of ours that the library has no room for */
     struct list_head held;    /* calls of the peer's while it is throttled */
 };

@@ -178,7 +178,7 @@ static int answer_new(const rpc_transport_msg_t *msg, uint32_t provider, struct 
 
     if (!answer)
         return -ENOMEM;
-    rc = rdma_memory_of(&answer->payload, msg->progpayload, msg->progpayloadcount, provider, &held);
+    rc = rdma_memory_of(&answer->payload, &rdma_shared_pool, msg->progpayload, msg->progpayloadcount, provider, &held);
     if (rc) {
         GF_FREE(answer);
         return rc;

@@ -471,6 +471,12 @@
 #define RCG_RPC_GLUSTERFS_IF_SILENT 8
 
 /**
+ * RPC flag: a key that a call gives to memory of an arena is one to all that was allocated with it, and lives as long as the
+ * connection: on devices a registration less for each call. The peer can reach that memory until then.
+ */
+#define RCG_RPC_STANDING_KEYS 16
+
+/**
  * A pool of buffers that come registered. Pointers to it are handles, never to be dereferenced.
  */
 typedef struct rcg_arena rcg_arena;
@@ -925,7 +931,7 @@ typedef struct rcg_rpc_attr {
      */
     uint32_t max_payload;
     /**
-     * RCG_RPC_NO_PRIVATE_DATA, RCG_RPC_GLUSTERFS, RCG_RPC_NO_PADS, RCG_RPC_GLUSTERFS_IF_SILENT.
+     * RCG_RPC_NO_PRIVATE_DATA, RCG_RPC_GLUSTERFS, RCG_RPC_NO_PADS, RCG_RPC_GLUSTERFS_IF_SILENT, RCG_RPC_STANDING_KEYS.
      */
     uint32_t flags;
 } rcg_rpc_attr;

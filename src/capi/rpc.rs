@@ -20,6 +20,15 @@ pub const RCG_RPC_GLUSTERFS: u32 = 2;
 pub const RCG_RPC_NO_PADS: u32 = 4;
 /// RPC flag: a peer that says nothing in private data speaks GlusterFS's dialect.
 pub const RCG_RPC_GLUSTERFS_IF_SILENT: u32 = 8;
+/// RPC flag: a key that a call gives to memory of an arena is one to all that was allocated with it, and lives as long as the
+/// connection: on devices a registration less for each call. The peer can reach that memory until then.
+pub const RCG_RPC_STANDING_KEYS: u32 = 16;
+
+const KNOWN: u32 = RCG_RPC_NO_PRIVATE_DATA
+    | RCG_RPC_GLUSTERFS
+    | RCG_RPC_NO_PADS
+    | RCG_RPC_GLUSTERFS_IF_SILENT
+    | RCG_RPC_STANDING_KEYS;
 
 /// Most octets of an RPC message less what is taken out of it.
 const MAX_HEAD: usize = 16 << 20;
@@ -44,7 +53,7 @@ pub struct rcg_rpc_attr {
     pub inline_recv: u32,
     /// Octets that a peer's call may have in chunks, to 1 GiB; 0 = 1 MiB.
     pub max_payload: u32,
-    /// RCG_RPC_NO_PRIVATE_DATA, RCG_RPC_GLUSTERFS, RCG_RPC_NO_PADS, RCG_RPC_GLUSTERFS_IF_SILENT.
+    /// RCG_RPC_NO_PRIVATE_DATA, RCG_RPC_GLUSTERFS, RCG_RPC_NO_PADS, RCG_RPC_GLUSTERFS_IF_SILENT, RCG_RPC_STANDING_KEYS.
     pub flags: u32,
 }
 
@@ -62,9 +71,7 @@ impl rcg_rpc_attr {
         }
         // SAFETY: by this function's contract.
         let attr: Self = unsafe { ffi::read_attr(attr) }?;
-        let known =
-            RCG_RPC_NO_PRIVATE_DATA | RCG_RPC_GLUSTERFS | RCG_RPC_NO_PADS | RCG_RPC_GLUSTERFS_IF_SILENT;
-        ffi::check_zero(attr.flags & !known, "the unknown part of the RPC flags")?;
+        ffi::check_zero(attr.flags & !KNOWN, "the unknown part of the RPC flags")?;
         Ok(Some(Config {
             credits: attr.credits,
             backchannel: attr.backchannel,
@@ -73,6 +80,7 @@ impl rcg_rpc_attr {
             max_payload: attr.max_payload as usize,
             silent: attr.flags & RCG_RPC_NO_PRIVATE_DATA != 0,
             dialect: if attr.flags & RCG_RPC_GLUSTERFS != 0 { Dialect::GlusterFs } else { Dialect::Rfc },
+            standing_keys: attr.flags & RCG_RPC_STANDING_KEYS != 0,
             gluster_if_silent: attr.flags & RCG_RPC_GLUSTERFS_IF_SILENT != 0,
             pads: if attr.flags & RCG_RPC_NO_PADS != 0 { Pads::None } else { Pads::Words },
         }))

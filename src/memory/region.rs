@@ -179,7 +179,7 @@ impl Region {
     }
 
     /// Whether it has been deregistered.
-    pub(super) fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.uses.load(Ordering::Acquire) & CLOSED != 0
     }
 

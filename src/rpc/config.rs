@@ -44,6 +44,8 @@ pub struct Config {
     pub gluster_if_silent: bool,
     /// Of payloads and messages.
     pub pads: Pads,
+    /// Keys to memory of arenas live as long as the connection.
+    pub standing_keys: bool,
 }
 
 fn bounded<T: PartialOrd + Default + std::fmt::Display>(

@@ -9,10 +9,11 @@
 //! - `message`: what callers give and get
 //! - `outbox`, `pool`: work requests on their way, and registered memory for them
 //! - `requester`, `responder`: the two tables of calls
+//! - `standing`: keys that outlive a call
 //! - `session`: what joins them to the connection
 //!
 //! What a peer says about memory is never trusted: a reply's lists are compared with what the call has offered, by number
-//! and length only, and keys are revoked before the caller gets its memory back.
+//! and length only, and keys are revoked before the caller gets its memory back, unless it wants standing ones.
 
 mod config;
 mod credits;
@@ -30,6 +31,7 @@ mod responder;
 mod session;
 #[cfg(test)]
 mod session_test;
+mod standing;
 
 pub use config::Config;
 pub use layout::Pads;

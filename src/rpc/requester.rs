@@ -10,6 +10,7 @@ use super::layout::padded;
 use super::message::{Call, Message, Parts, Payload, PieceView, merged, octets};
 use super::outbox::Then;
 use super::session::Core;
+use super::standing::Standing;
 use crate::engine::{Conn, Event, key};
 use crate::error::{Error, Result};
 use crate::memory::{Access, Block, Region};
@@ -71,8 +72,10 @@ impl Requester {
         if self.calls.len() >= self.credits.most() as usize {
             return Err(Error::state(libc::EAGAIN, "all calls are outstanding: wait for a reply"));
         }
-        let mut granted = Grants { conn, list: Vec::new() };
+        let standing = std::mem::take(&mut core.standing);
+        let mut granted = Grants { conn, list: Vec::new(), standing };
         let outstanding = self.prepare(core, xid, call, &mut granted);
+        core.standing = std::mem::take(&mut granted.standing);
         let mut outstanding = outstanding.inspect_err(|_| revoke(&granted.list))?;
         outstanding.grants = granted.list;
         core.counters.calls += 1;
@@ -375,6 +378,7 @@ fn written(segments: impl Iterator<Item = Segment>, sges: &[Sge]) -> Option<usiz
 struct Grants<'a> {
     conn: &'a Arc<Conn>,
     list: Vec<(Arc<Region>, u32)>,
+    standing: Standing,
 }
 
 impl Grants<'_> {
@@ -383,9 +387,15 @@ impl Grants<'_> {
         sges.iter()
             .map(|sge| {
                 let region = sge.region();
-                let offset = (sge.ptr() as usize).wrapping_sub(region.base() as usize);
-                let handle = key(region, Some(self.conn), offset, sge.len(), access)?;
-                self.list.push((Arc::clone(region), handle));
+                let handle = match self.standing.key(self.conn, region, access)? {
+                    Some(handle) => handle,
+                    None => {
+                        let offset = (sge.ptr() as usize).wrapping_sub(region.base() as usize);
+                        let handle = key(region, Some(self.conn), offset, sge.len(), access)?;
+                        self.list.push((Arc::clone(region), handle));
+                        handle
+                    }
+                };
                 Ok(Segment { handle, length: sge.len() as u32, offset: sge.ptr() as u64 })
             })
             .collect()

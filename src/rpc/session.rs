@@ -15,6 +15,7 @@ use super::outbox::{Octets, Op, Outbox, Then};
 use super::pool::Pool;
 use super::requester::Requester;
 use super::responder::Responder;
+use super::standing::Standing;
 use crate::engine::{Conn, Event, Upper, event_flags, kind as base};
 use crate::error::{Error, Result};
 use crate::memory::{Block, KeyTable};
@@ -79,6 +80,7 @@ pub(super) struct Core {
     pub(super) outbox: Outbox,
     pub(super) pool: Pool,
     pub(super) counters: Counters,
+    pub(super) standing: Standing,
     events: VecDeque<Event>,
     /// An event of the connection's, for what all events of it say.
     pattern: Event,
@@ -202,6 +204,7 @@ impl Session {
             outbox: Outbox::default(),
             pool: Pool::default(),
             counters: Counters::default(),
+            standing: Standing::new(config.standing_keys),
             events: VecDeque::new(),
             pattern: Event::default(),
             established: false,
@@ -320,6 +323,7 @@ impl State {
             core.tell(Event { kind, user, status: -libc::ECANCELED, ..Event::default() });
         }
         requester.end(core);
+        core.standing.end();
     }
 }
 

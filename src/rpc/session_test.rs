@@ -238,6 +238,7 @@ pub(super) const SMALL: Config = Config {
     dialect: crate::wire::rpcrdma::Dialect::Rfc,
     gluster_if_silent: false,
     pads: Pads::Words,
+    standing_keys: false,
 };
 
 /// One call and its reply. Lengths of the head, of a payload, of a result and of the reply's head.
