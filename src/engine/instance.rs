@@ -11,7 +11,7 @@ use super::{Object, register, retire};
 use crate::error::{Error, Reason, Result};
 use crate::iwarp::qp::{QueuePair, StagePool};
 use crate::memory::{Access, Arena, ArenaConfig, KeyTable, Owner, Purpose, Region};
-use crate::verbs::{self, Devices};
+use crate::verbs::{self, DeviceLimits, Devices, ForkState};
 
 /// What `rcg_engine_create` takes.
 #[derive(Clone, Copy, Default)]
@@ -121,6 +121,16 @@ impl Engine {
             PROVIDER_VERBS => verbs::probe::available(),
             other => Err(Error::invalid(format!("no provider has the number {other}"))),
         }
+    }
+
+    /// What each RDMA device can do; an error where the verbs provider can't be used.
+    pub fn device_limits(&self) -> Result<Vec<DeviceLimits>> {
+        verbs::probe::devices()
+    }
+
+    /// What becomes of memory registered with devices when this program forks.
+    pub fn fork_state(&self) -> ForkState {
+        verbs::probe::fork_state()
     }
 
     /// Registers memory of the caller's.

@@ -66,6 +66,8 @@ pub use upper::{Protocol, Upper};
 #[cfg(test)]
 pub(crate) use {traffic_test::Random, verbs_test::sweep};
 
+pub use crate::verbs::{DeviceLimits, ForkState};
+
 use crate::error::Result;
 use crate::memory::{Arena, Region};
 use handles::Handles;

@@ -24,3 +24,4 @@ pub(crate) use listen::{Listening, Request};
 pub(crate) use private::Carrier;
 pub(crate) use sys::CmEvent;
 pub(crate) use types::{AsyncEvent, CmKind, Wc};
+pub use types::{DeviceLimits, ForkState};

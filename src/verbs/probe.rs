@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::sys;
+use super::{DeviceLimits, ForkState, sys};
 use crate::error::{Error, Reason, Result};
 
 /// Devices by name.
@@ -31,6 +31,16 @@ pub(crate) fn available() -> Result<()> {
         USABLE.store(true, Ordering::Release);
     }
     Ok(())
+}
+
+/// What each device can do; an error where the provider can't be used.
+pub(crate) fn devices() -> Result<Vec<DeviceLimits>> {
+    available().and_then(|()| sys::devices())
+}
+
+/// What becomes of registered memory when this program forks.
+pub(crate) fn fork_state() -> ForkState {
+    sys::fork_state()
 }
 
 /// What has to be done before the first device is opened.

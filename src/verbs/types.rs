@@ -39,20 +39,38 @@ pub(crate) struct ConnParam {
 
 /// What a device can do, as far as it matters here.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct DeviceLimits {
-    pub(crate) name: String,
-    pub(crate) iwarp: bool,
-    pub(crate) vendor: u32,
-    pub(crate) max_wr: u32,
-    pub(crate) max_sge: u32,
+pub struct DeviceLimits {
+    /// Its name, as in `/sys/class/infiniband`.
+    pub name: String,
+    /// Whether it speaks iWARP.
+    pub iwarp: bool,
+    /// Number of the vendor.
+    pub vendor: u32,
+    /// Work requests in a queue.
+    pub max_wr: u32,
+    /// Scatter/gather elements of a work request.
+    pub max_sge: u32,
     /// Elements of an RDMA Read's sink.
-    pub(crate) max_read_sge: u32,
-    pub(crate) max_cqe: u32,
+    pub max_read_sge: u32,
+    /// Completions in a queue.
+    pub max_cqe: u32,
     /// RDMA Reads a peer may have outstanding.
-    pub(crate) max_ird: u32,
+    pub max_ird: u32,
     /// RDMA Reads we may have outstanding.
-    pub(crate) max_ord: u32,
-    pub(crate) max_message: u64,
+    pub max_ord: u32,
+    /// Octets of one message.
+    pub max_message: u64,
+}
+
+/// What becomes of registered memory when the program forks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForkState {
+    /// The kernel copies pinned pages at fork.
+    Unneeded,
+    /// libibverbs keeps registered pages from the child.
+    Enabled,
+    /// Parent and child may lose each other's writes.
+    Disabled,
 }
 
 /// An asynchronous event.

@@ -34,6 +34,7 @@ pub(crate) use faults::{Delay, Incident};
 pub(crate) use work::{RecvChain, SendChain};
 
 use crate::error::{Error, Result};
+use crate::verbs::types::{DeviceLimits, ForkState};
 
 /// The error of a call that has failed with `errno`.
 fn failed_with(what: &str, errno: i32) -> Error {
@@ -43,6 +44,19 @@ fn failed_with(what: &str, errno: i32) -> Error {
 /// As `sys::prepare_fork`; no call that is counted, as it is made once in a process.
 pub(crate) fn prepare_fork() -> Result<()> {
     Ok(())
+}
+
+/// As `sys::fork_state`.
+pub(crate) fn fork_state() -> ForkState {
+    ForkState::Unneeded
+}
+
+/// As `sys::devices`.
+pub(crate) fn devices() -> Result<Vec<DeviceLimits>> {
+    let fabric = Fabric::current().ok_or_else(|| failed_with("rdma_get_devices", libc::ENODEV))?;
+    let state = fabric.lock();
+    let present = state.devices.values().filter(|device| !device.removed);
+    Ok(present.map(|device| device.config.limits.clone()).collect())
 }
 
 /// As `sys::dispose`, but at once: a test counts what is left when it ends.

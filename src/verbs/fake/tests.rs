@@ -457,5 +457,7 @@ fn work_can_be_deferred() {
 fn is_absent_where_no_fabric_is_entered() {
     assert_eq!(EventChannel::new().err().unwrap().errno, libc::ENODEV);
     assert_eq!(count_devices(), 0);
+    assert_eq!(devices().unwrap_err().errno, libc::ENODEV);
     prepare_fork().unwrap();
+    assert_eq!(fork_state(), ForkState::Unneeded);
 }

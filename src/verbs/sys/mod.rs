@@ -14,6 +14,7 @@ pub(crate) use device::{CompChannel, Cq, Departure, DeviceHandle, Mr, Pd};
 pub(crate) use work::{RecvChain, SendChain};
 
 use crate::error::{Error, Result};
+use crate::verbs::types::{DeviceLimits, ForkState};
 
 /// The error of a call that has failed with `errno`.
 fn failed(what: &str) -> Error {
@@ -41,6 +42,34 @@ pub(crate) fn prepare_fork() -> Result<()> {
         }
     };
     if code == 0 { Ok(()) } else { Err(failed_with("ibv_fork_init", code)) }
+}
+
+/// What [`prepare_fork`] has come to.
+pub(crate) fn fork_state() -> ForkState {
+    // SAFETY: no arguments.
+    match unsafe { rdma_sys::ibv_is_fork_initialized() } {
+        rdma_sys::IBV_FORK_UNNEEDED => ForkState::Unneeded,
+        rdma_sys::IBV_FORK_ENABLED => ForkState::Enabled,
+        _ => ForkState::Disabled,
+    }
+}
+
+/// What each device can do that librdmacm can open.
+pub(crate) fn devices() -> Result<Vec<DeviceLimits>> {
+    let mut count = 0;
+    // SAFETY: `count` takes the number.
+    let list = unsafe { rdma_sys::rdma_get_devices(&raw mut count) };
+    if list.is_null() {
+        return Err(failed("rdma_get_devices"));
+    }
+    let contexts = (0..usize::try_from(count).unwrap_or(0)).filter_map(|at| {
+        // SAFETY: the list has so many entries, whose contexts are open until it is freed.
+        std::ptr::NonNull::new(unsafe { *list.add(at) }).map(|raw| DeviceHandle { raw })
+    });
+    let limits = contexts.map(|device| device.limits(1)).collect();
+    // SAFETY: made above, freed once.
+    unsafe { rdma_sys::rdma_free_devices(list) };
+    limits
 }
 
 /// Destroys an id and its queue pair where that may take long: on a thread of its own, which ends with them. The queue
