@@ -1,7 +1,13 @@
 //! `rcg`: what an administrator of RDMA storage asks and runs.
 
-mod ping;
+mod doctor;
+mod host;
+mod info;
+mod loopback;
+mod output;
 mod proxy;
+mod rpc_ping;
+mod side;
 mod xdr;
 
 use std::process::ExitCode;
@@ -17,19 +23,30 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Show providers, devices, addresses and limits of this machine
+    Info(info::Options),
+    /// Look for what keeps RDMA from working here, and say how to mend it
+    Doctor(doctor::Options),
     /// Carry RPC (NFS, above all) between RPC-over-RDMA and TCP
     RpcProxy(proxy::Options),
     /// Make a NULL call to an RPC program over RDMA, as rpcinfo does over TCP
-    RpcPing(ping::Options),
+    RpcPing(rpc_ping::Options),
+}
+
+/// Of a command that either does its work or fails.
+fn done(result: Result<(), String>) -> Result<ExitCode, String> {
+    result.map(|()| ExitCode::SUCCESS)
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::RpcProxy(options) => proxy::run(&options),
-        Command::RpcPing(options) => ping::run(&options),
+        Command::Info(options) => done(info::run(&options)),
+        Command::Doctor(options) => doctor::run(&options),
+        Command::RpcProxy(options) => done(proxy::run(&options)),
+        Command::RpcPing(options) => done(rpc_ping::run(&options)),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(text) => {
             eprintln!("rcg: {text}");
             ExitCode::FAILURE

@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use rdmacm_gluster::engine::{
-    Channel, ChannelConfig, Conn, ConnectConfig, Engine, EngineConfig, Event, Target, kind,
-};
+use rdmacm_gluster::engine::{Conn, ConnectConfig, Event, Target};
 use rdmacm_gluster::rpc::{self, Call, Config, Session};
 
+use crate::side::{Side, text_of, told};
 use crate::xdr;
 
 #[derive(Args)]
@@ -33,37 +32,18 @@ pub(crate) struct Options {
 }
 
 struct Client {
-    channel: Arc<Channel>,
+    side: Side,
     patience: Duration,
 }
 
 impl Client {
-    /// The next event.
-    fn next(&self) -> Result<Event, String> {
-        let end = Instant::now() + self.patience;
-        loop {
-            let mut found = None;
-            self.channel
-                .next(1, &mut |event| found = Some(event.clone()))
-                .map_err(|error| error.to_string())?;
-            if let Some(event) = found {
-                return Ok(event);
-            }
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(format!("no answer within {} s", self.patience.as_secs()));
-            }
-            self.channel.run(Some(left)).map_err(|error| error.to_string())?;
-        }
-    }
-
-    fn call(&self, conn: &Arc<Conn>, xid: u32, options: &Options) -> Result<(), String> {
+    fn call(&mut self, conn: &Arc<Conn>, xid: u32, options: &Options) -> Result<(), String> {
         // xid, CALL, RPC version 2, program, version, procedure 0, no credentials, no verifier.
         let head = xdr::octets(&[xid, 0, 2, options.program, options.version, 0, 0, 0, 0, 0]);
         let call = Call { head, reply_max: 64, ..Call::default() };
         let session = Session::of(conn).map_err(|error| error.to_string())?;
         session.call(conn, call).map_err(|error| error.to_string())?;
-        let event = self.next()?;
+        let event = self.side.next(self.patience)?;
         match (event.kind, event.status) {
             (rpc::kind::REPLY, 0) => answer(&event),
             (rpc::kind::REPLY, status) => {
@@ -92,25 +72,14 @@ fn answer(event: &Event) -> Result<(), String> {
     }
 }
 
-fn text_of(event: &Event) -> String {
-    event.error.as_ref().map_or_else(|| "the connection has ended".into(), |error| error.words())
-}
-
 pub(crate) fn run(options: &Options) -> Result<(), String> {
-    let told = |error: rdmacm_gluster::error::Error| error.to_string();
-    let engine = Engine::create(EngineConfig::default()).map_err(told)?;
-    let channel = ChannelConfig { manual: true, ..ChannelConfig::default() };
     let patience = Duration::from_secs(u64::from(options.timeout.max(1)));
-    let client = Client { channel: Channel::create(&engine, channel).map_err(told)?, patience };
-    let mut config =
-        ConnectConfig { timeout_ms: options.timeout.max(1).saturating_mul(1000), ..ConnectConfig::default() };
+    let mut client = Client { side: Side::new()?, patience };
+    let timeout_ms = options.timeout.max(1).saturating_mul(1000);
+    let mut config = ConnectConfig { timeout_ms, ..ConnectConfig::default() };
     Config::default().connect(&mut config).map_err(told)?;
     let target = Target::Host(options.host.clone(), options.port.clone());
-    let conn = client.channel.connect(target, config).map_err(told)?;
-    let event = client.next()?;
-    if event.kind != kind::ESTABLISHED {
-        return Err(text_of(&event));
-    }
+    let (conn, _) = client.side.established(target, config)?;
     for xid in 1..=options.count {
         let began = Instant::now();
         client.call(&conn, xid, options)?;
@@ -123,6 +92,5 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
             began.elapsed().as_micros()
         );
     }
-    drop(conn);
-    client.channel.destroy().map_err(told)
+    Ok(())
 }

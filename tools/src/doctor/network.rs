@@ -1,0 +1,74 @@
+//! TCP, which the iwarp provider runs over, and ports.
+
+use super::{Doctor, Status};
+
+impl Doctor {
+    pub(super) fn network(&mut self, ports: &[u16]) {
+        self.congestion();
+        let listening = self.host.listening();
+        for port in ports {
+            let text = if listening.has(*port) { "somebody listens" } else { "free" };
+            self.find("ports", Status::Note, format!("TCP {port}: {text}"));
+        }
+        let kernel = self.host.read("/proc/fs/nfsd/portlist").unwrap_or_default();
+        if let Some(line) = kernel.lines().find(|line| line.starts_with("rdma")) {
+            self.find("ports", Status::Note, format!("the kernel's NFS server has {line}"));
+        }
+    }
+
+    fn congestion(&mut self) {
+        let of = |name: &str| self.host.read(&format!("/proc/sys/net/ipv4/{name}"));
+        let Some(current) = of("tcp_congestion_control") else { return };
+        let available = of("tcp_available_congestion_control").unwrap_or_default();
+        if current == "bbr" {
+            let other = ["cubic", "reno", "dctcp"].into_iter().find(|name| available.contains(name));
+            let fix = format!(
+                "sysctl net.ipv4.tcp_congestion_control={}; or the attribute `congestion` of a connection",
+                other.unwrap_or("cubic")
+            );
+            let text = "bbr paces what the iwarp provider sends, on loopback and in a LAN as well";
+            self.fix("congestion", Status::Warn, text, fix);
+        } else {
+            self.find("congestion", Status::Ok, format!("{current} (there are {available})"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use super::super::fake::Machine;
+    use super::*;
+
+    #[test]
+    fn bbr_is_warned_of() {
+        let folder = "/proc/sys/net/ipv4";
+        let files = |current| {
+            [
+                (format!("{folder}/tcp_congestion_control"), current),
+                (format!("{folder}/tcp_available_congestion_control"), "reno bbr\n"),
+            ]
+        };
+        let found = |current| {
+            let files = files(current);
+            let machine = Machine::new(&files.each_ref().map(|(path, text)| (path.as_str(), *text)));
+            machine.findings("congestion", Doctor::congestion)
+        };
+        let bbr = found("bbr\n");
+        assert_eq!(bbr[0].status, Status::Warn);
+        assert!(bbr[0].fix.as_deref().unwrap().contains("tcp_congestion_control=reno"));
+        assert_eq!(found("reno\n")[0].status, Status::Ok);
+    }
+
+    #[test]
+    fn ports_that_somebody_has() {
+        let table = "  sl  local_address rem_address   st\n   0: 00000000:5DC7 00000000:0000 0A 0\n   \
+                     1: 0100007F:4E51 0100007F:1234 01 0\n";
+        let machine =
+            Machine::new(&[("/proc/net/tcp", table), ("/proc/fs/nfsd/portlist", "tcp 2049\nrdma 20049\n")]);
+        let found = machine.findings("ports", |doctor| doctor.network(&[24007, 20049]));
+        let texts: Vec<_> = found.iter().map(|finding| &*finding.text).collect();
+        // The second line is a connection, not a listener.
+        let nfs = "the kernel's NFS server has rdma 20049";
+        assert_eq!(texts, ["TCP 24007: somebody listens", "TCP 20049: free", nfs]);
+    }
+}
