@@ -120,6 +120,12 @@ fn put<const N: usize>(text: &str) -> [c_char; N] {
     out
 }
 
+/// The text in a C array.
+fn text(array: &[c_char]) -> String {
+    let octets: Vec<u8> = array.iter().take_while(|c| **c != 0).map(|c| *c as u8).collect();
+    String::from_utf8_lossy(&octets).into_owned()
+}
+
 /// Where and when a failure happened.
 #[derive(Clone, Copy, Default)]
 pub struct Place<'a> {
@@ -138,7 +144,12 @@ pub struct Place<'a> {
 impl ErrorReport {
     /// The whole message, for people.
     pub fn words(&self) -> String {
-        self.text.iter().take_while(|c| **c != 0).map(|c| char::from(*c as u8)).collect()
+        text(&self.text)
+    }
+
+    /// The device that was used; empty = none.
+    pub fn device_name(&self) -> String {
+        text(&self.device)
     }
 
     /// A report of `error` at `place`, with `text` for people.

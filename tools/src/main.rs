@@ -1,13 +1,22 @@
 //! `rcg`: what an administrator of RDMA storage asks and runs.
 
+mod bench;
+mod cpu;
 mod doctor;
 mod host;
 mod info;
+mod link;
 mod loopback;
 mod output;
+mod ping;
+mod probe;
 mod proxy;
+mod raw;
 mod rpc_ping;
+mod serve;
 mod side;
+mod slots;
+mod words;
 mod xdr;
 
 use std::process::ExitCode;
@@ -27,6 +36,16 @@ enum Command {
     Info(info::Options),
     /// Look for what keeps RDMA from working here, and say how to mend it
     Doctor(doctor::Options),
+    /// Try every address of a peer by every provider
+    Probe(probe::Options),
+    /// Be the other end of ping, lat and bw
+    Serve(serve::Options),
+    /// Send messages to a peer that serves, and compare what comes back
+    Ping(ping::Options),
+    /// Measure how long an operation takes, over RDMA and over raw TCP
+    Lat(bench::lat::Options),
+    /// Measure how many octets pass in a second, over RDMA and over raw TCP
+    Bw(bench::bw::Options),
     /// Carry RPC (NFS, above all) between RPC-over-RDMA and TCP
     RpcProxy(proxy::Options),
     /// Make a NULL call to an RPC program over RDMA, as rpcinfo does over TCP
@@ -42,6 +61,11 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Info(options) => done(info::run(&options)),
         Command::Doctor(options) => doctor::run(&options),
+        Command::Probe(options) => probe::run(&options),
+        Command::Serve(options) => done(serve::run(&options)),
+        Command::Ping(options) => done(ping::run(&options)),
+        Command::Lat(options) => done(bench::lat::run(&options)),
+        Command::Bw(options) => done(bench::bw::run(&options)),
         Command::RpcProxy(options) => done(proxy::run(&options)),
         Command::RpcPing(options) => done(rpc_ping::run(&options)),
     };

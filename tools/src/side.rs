@@ -87,8 +87,22 @@ impl From<&[Duration; STAGE_COUNT]> for Stages {
     }
 }
 
+impl Stages {
+    pub(crate) fn text(&self) -> String {
+        format!(
+            "address {}, route {}, device {}, queue pair {}, handshake {}, ready {} us",
+            self.address_us,
+            self.route_us,
+            self.device_us,
+            self.queue_pair_us,
+            self.handshake_us,
+            self.ready_us
+        )
+    }
+}
+
 /// The way a connection goes.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Way {
     pub(crate) provider: &'static str,
     pub(crate) device: String,
@@ -133,12 +147,12 @@ impl Drop for Side {
 
 impl Side {
     pub(crate) fn new() -> Result<Self, String> {
-        Self::of(&Engine::create(EngineConfig::default()).map_err(told)?)
+        Self::of(&Engine::create(EngineConfig::default()).map_err(told)?, None)
     }
 
-    /// One channel more of an engine.
-    pub(crate) fn of(engine: &Arc<Engine>) -> Result<Self, String> {
-        let config = ChannelConfig { manual: true, ..ChannelConfig::default() };
+    /// One channel more of an engine, which looks so many microseconds for work before it sleeps.
+    pub(crate) fn of(engine: &Arc<Engine>, spin_us: Option<u32>) -> Result<Self, String> {
+        let config = ChannelConfig { manual: true, spin_us, ..ChannelConfig::default() };
         let channel = Channel::create(engine, config).map_err(told)?;
         Ok(Self { engine: Arc::clone(engine), channel, waiting: VecDeque::new() })
     }
@@ -163,6 +177,31 @@ impl Side {
     fn fetch(&mut self) -> Result<(), String> {
         let waiting = &mut self.waiting;
         self.channel.next(64, &mut |event| waiting.push_back(event.clone())).map(drop).map_err(told)
+    }
+
+    /// Passes the events there are to `take`, after waiting for the first for at most `patience`.
+    pub(crate) fn batch(
+        &self,
+        patience: Duration,
+        mut take: impl FnMut(&Event) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let end = Instant::now() + patience;
+        loop {
+            let mut result = Ok(());
+            let count = self.channel.next(64, &mut |event| {
+                if result.is_ok() {
+                    result = take(event);
+                }
+            });
+            if count.map_err(told)? > 0 {
+                return result;
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(format!("no answer within {} s", patience.as_secs()));
+            }
+            self.channel.run(Some(left)).map_err(told)?;
+        }
     }
 
     /// The next event; an error when none comes within `patience`.
