@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// The types of the header that are not defined in src/capi, and where they are.
-const SHARED_TYPES: [(&str, &str); 3] = [
+const SHARED_TYPES: [(&str, &str); 4] = [
     ("src/engine", "pub struct ErrorReport"),
+    ("src/engine", "pub struct Stats"),
     ("src/rpc", "pub struct PieceView"),
     ("src/rpc", "pub struct MessageView"),
 ];

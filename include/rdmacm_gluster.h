@@ -1560,6 +1560,123 @@ typedef struct rcg_rpc_info {
     uint64_t errors;
 } rcg_rpc_info;
 
+/**
+ * Counters of an engine, a channel or a connection, all since its beginning. Start from RCG_STATS_INIT.
+ *
+ * Those of a channel are the sums of its connections', ended ones included, and those of an engine the sums of its
+ * channels'. The loop's counters are a channel's, those of memory an engine's; elsewhere they are 0.
+ */
+typedef struct rcg_stats {
+    /**
+     * `sizeof(rcg_stats)`.
+     */
+    size_t size;
+    /**
+     * Connects begun here.
+     */
+    uint64_t connects;
+    /**
+     * Requests of peers that were announced.
+     */
+    uint64_t requests;
+    /**
+     * Connects and requests that led to a connection.
+     */
+    uint64_t established;
+    /**
+     * Requests that were rejected here.
+     */
+    uint64_t rejected;
+    /**
+     * Connections and attempts that are not closed yet; a level, not a count.
+     */
+    uint64_t open;
+    /**
+     * Failed connects and accepts by `RCG_STAGE_*`.
+     */
+    uint64_t failed_at[8];
+    /**
+     * The same by `RCG_REASON_*`.
+     */
+    uint64_t failed_for[24];
+    /**
+     * Established connections that ended, by `RCG_REASON_*`; 0 = both sides had left.
+     */
+    uint64_t ended_for[24];
+    /**
+     * Operations posted, by `RCG_SEND` and so on; of RCG_RECV messages received.
+     */
+    uint64_t ops[8];
+    /**
+     * Octets of their payload.
+     */
+    uint64_t op_bytes[8];
+    /**
+     * Completions that told of a failure.
+     */
+    uint64_t op_errors;
+    /**
+     * Completions that told of the connection's end.
+     */
+    uint64_t op_flushed;
+    /**
+     * Octets sent, headers included.
+     */
+    uint64_t bytes_sent;
+    /**
+     * Octets received, headers included.
+     */
+    uint64_t bytes_received;
+    /**
+     * Times that the network took less than was offered.
+     */
+    uint64_t send_stalls;
+    /**
+     * Times that a message waited for a receive.
+     */
+    uint64_t recv_stalls;
+    /**
+     * Posts that were refused because a queue was full.
+     */
+    uint64_t queue_full;
+    /**
+     * System calls that send, or doorbells of a device.
+     */
+    uint64_t send_calls;
+    /**
+     * System calls that receive.
+     */
+    uint64_t recv_calls;
+    /**
+     * Times the loop asked the kernel for events.
+     */
+    uint64_t loop_polls;
+    /**
+     * Times the loop went to sleep.
+     */
+    uint64_t loop_sleeps;
+    /**
+     * Times somebody was woken: the loop, or whoever waits for the channel's descriptor.
+     */
+    uint64_t wakeups;
+    /**
+     * Events delivered.
+     */
+    uint64_t events;
+    /**
+     * Regions registered, the library's own included.
+     */
+    uint64_t registrations;
+    /**
+     * Registrations with devices.
+     */
+    uint64_t device_registrations;
+    /**
+     * Octets registered now; a level, not a count.
+     */
+    uint64_t registered_bytes;
+} rcg_stats;
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -2041,6 +2158,36 @@ int rcg_rpc_query(struct rcg_conn *conn,
                   struct rcg_rpc_info *info);
 
 /**
+ * What the engine has counted: the sums of all its channels, also of those that have ended, and of its memory.
+ *
+ * `out`: the caller's, its `size` set; written only on success.
+ * Thread rule: any thread; also from callbacks. Takes a look at each connection there is.
+ * Returns 0; -EINVAL: NULL, or no `size`; -EBADF: not a live engine. Since 0.1.0.
+ */
+int rcg_engine_stats(struct rcg_engine *engine,
+                     struct rcg_stats *out);
+
+/**
+ * What the channel has counted: the sums of all its connections, also of those that have ended, and of its loop.
+ *
+ * `out`: the caller's, its `size` set; written only on success.
+ * Thread rule: any thread; also from callbacks. Takes a look at each connection there is.
+ * Returns 0; -EINVAL: NULL, or no `size`; -EBADF: not a live channel. Since 0.1.0.
+ */
+int rcg_channel_stats(struct rcg_channel *channel,
+                      struct rcg_stats *out);
+
+/**
+ * What the connection has counted.
+ *
+ * `out`: the caller's, its `size` set; written only on success.
+ * Thread rule: any thread; also from callbacks.
+ * Returns 0; -EINVAL: NULL, or no `size`; -EBADF: not a live connection, as after its RCG_EVENT_CLOSED. Since 0.1.0.
+ */
+int rcg_conn_stats(struct rcg_conn *conn,
+                   struct rcg_stats *out);
+
+/**
  * The version of the library that runs, which may be newer than this header:
  * `(major << 16) | (minor << 8) | patch`.
  *
@@ -2088,6 +2235,7 @@ const char *rcg_version_string(void);
 #define RCG_ERROR_INIT RCG_INIT_SIZE_(rcg_error)
 #define RCG_CONN_INFO_INIT RCG_INIT_SIZE_(rcg_conn_info)
 #define RCG_LISTENER_INFO_INIT RCG_INIT_SIZE_(rcg_listener_info)
+#define RCG_STATS_INIT RCG_INIT_SIZE_(rcg_stats)
 
 /*
  * Initialisers of an rcg_op, C and C++:

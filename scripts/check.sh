@@ -117,13 +117,14 @@ size_t use(rcg_sge *sge, void *user, uint64_t addr, uint32_t key, uint32_t n)
     rcg_error error = { RCG_ERROR_INIT };
     rcg_conn_info conn = { RCG_CONN_INFO_INIT };
     rcg_listener_info listener = { RCG_LISTENER_INFO_INIT };
+    rcg_stats stats = { RCG_STATS_INIT };
 #if defined(__cplusplus) && __cplusplus < 202002L
     rcg_connect_attr connect = { RCG_CONNECT_ATTR_INIT };
 #else
     rcg_connect_attr connect = { RCG_CONNECT_ATTR_INIT, .timeout_ms = 5000 };
 #endif
     return sizeof ops + engine.size + channel.size + listen.size + accept.size + arena.size + limits.size + error.size +
-           conn.size + listener.size + connect.size + rpc.size + request.size + response.size + calls.size + (size_t)app;
+           conn.size + listener.size + stats.size + connect.size + rpc.size + request.size + response.size + calls.size + (size_t)app;
 }
 C
     local standard flags=(-Wall -Wextra -Wno-missing-field-initializers -pedantic -Werror "-I$ROOT/include" -fsyntax-only)

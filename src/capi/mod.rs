@@ -23,4 +23,5 @@ pub mod memory;
 pub mod names;
 pub mod post;
 pub mod rpc;
+pub mod stats;
 pub mod version;

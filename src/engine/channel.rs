@@ -17,8 +17,9 @@ use super::driver::Driver;
 use super::event::{Event, kind};
 use super::instance::Engine;
 use super::listener::{Listener, Slot};
+use super::stats::{Loop, Stats};
 use super::waker::{Parking, Waker};
-use super::{Object, register, retire};
+use super::{Object, each_object, object, register, retire};
 use crate::cm::Request;
 use crate::error::{Error, Result};
 use crate::iwarp::socket::Socket;
@@ -107,6 +108,9 @@ pub struct Channel {
     live: AtomicUsize,
     /// rdma_cm's events, from the first use of the verbs provider on.
     events: Mutex<Option<Arc<verbs::Events>>>,
+    counts: Loop,
+    /// What connections that have ended had counted.
+    past: Mutex<Stats>,
     /// True once destroyed; held for reading while something is admitted.
     gate: RwLock<bool>,
 }
@@ -139,6 +143,8 @@ impl Channel {
             held: Mutex::default(),
             live: AtomicUsize::new(0),
             events: Mutex::new(None),
+            counts: Loop::default(),
+            past: Mutex::default(),
             gate: RwLock::new(false),
         });
         channel.handle.store(register(Object::Channel(Arc::clone(&channel)))?, Ordering::Relaxed);
@@ -202,6 +208,37 @@ impl Channel {
             Err(_) if provider == PROVIDER_AUTO => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    pub(super) fn counts(&self) -> &Loop {
+        &self.counts
+    }
+
+    /// Its connections that are not closed, or whose end has not been delivered.
+    pub(super) fn conns(&self) -> Vec<Arc<Conn>> {
+        let mut conns = Vec::new();
+        each_object(|object| match object {
+            Object::Conn(conn) if std::ptr::eq(&**conn.channel(), self) => conns.push(conn),
+            _ => {}
+        });
+        conns
+    }
+
+    /// What it and its connections have counted.
+    pub fn stats(&self) -> Stats {
+        // Held until the end, so that no connection is counted twice or not at all.
+        let past = self.past.lock();
+        let mut stats = *past;
+        self.conns().iter().for_each(|conn| stats.add(&conn.stats()));
+        let signal = self.signal.as_ref().map_or(0, Waker::count);
+        stats.add(&Stats {
+            loop_polls: self.counts.polls.get(),
+            loop_sleeps: self.counts.sleeps.get(),
+            wakeups: self.waker.count() + signal,
+            events: self.counts.events.get(),
+            ..Stats::default()
+        });
+        stats
     }
 
     pub(super) fn parking(&self) -> &Parking {
@@ -312,6 +349,12 @@ impl Channel {
 
     /// Fetches up to `max` events.
     fn collect(&self, max: usize, out: &mut Vec<Event>) {
+        let before = out.len();
+        self.collect_from_sources(max, out);
+        self.counts.events.add((out.len() - before) as u64);
+    }
+
+    fn collect_from_sources(&self, max: usize, out: &mut Vec<Event>) {
         while out.len() < max {
             let Some(source) = self.pop_ready() else { return };
             match source {
@@ -329,10 +372,21 @@ impl Channel {
     fn retire_closed(&self, events: &mut Vec<Event>) {
         for event in events.drain(..) {
             if event.kind == kind::CLOSED {
-                retire(if event.conn != 0 { event.conn } else { event.listener });
+                self.retire_source(&event);
                 self.live.fetch_sub(1, Ordering::SeqCst);
             }
         }
+    }
+
+    /// Ends the handle of a connection, whose counts stay with the channel, or of a listener.
+    fn retire_source(&self, event: &Event) {
+        if event.conn == 0 {
+            return retire(event.listener);
+        }
+        let Some(Object::Conn(conn)) = object(event.conn) else { return };
+        let mut past = self.past.lock();
+        past.add(&Stats { open: 0, ..conn.stats() });
+        retire(event.conn);
     }
 
     /// Delivers one batch to the sink; returns how many events there were.
@@ -432,8 +486,7 @@ impl Channel {
             }
         }
         self.ready.lock().sources.clear();
-        retire(self.handle());
-        self.engine.channel_destroyed();
+        self.engine.channel_destroyed(self);
         Ok(())
     }
 }

@@ -20,6 +20,7 @@ use super::listener::Listener;
 use super::perform::{Happening, Io, Outcome};
 use super::resolve::{format_addr, numeric};
 use super::route::{Candidate, candidates};
+use super::stats::{Batch, Tally};
 use super::upper::{Protocol, Upper};
 use super::{Object, register, retire};
 use crate::cm::{self, Life, Request, State};
@@ -68,6 +69,7 @@ pub(super) struct Inner {
     pub(super) disconnected: Option<Event>,
     pub(super) closed: bool,
     pub(super) closed_told: bool,
+    pub(super) tally: Tally,
 }
 
 /// One connection.
@@ -128,6 +130,7 @@ impl Conn {
             disconnected: None,
             closed: false,
             closed_told: false,
+            tally: Tally::default(),
         }
     }
 
@@ -370,7 +373,11 @@ impl Conn {
         if inner.leaving || !inner.life.may_post_send() {
             return Err(Error::state(libc::ENOTCONN, "the connection is not established"));
         }
-        let progress = inner.endpoint.post(n, build)?;
+        let mut batch = Batch::default();
+        let posted =
+            inner.endpoint.post(n, &mut |at| build(at).inspect(|wr| batch.add(wr.opcode, wr.payload.len())));
+        let progress = posted.inspect_err(|error| inner.tally.refused(error))?;
+        inner.tally.posted(&batch);
         let completed = inner.endpoint.has_completion();
         drop(inner);
         self.after_post(progress, completed);
@@ -390,7 +397,8 @@ impl Conn {
         if inner.leaving || !inner.life.may_post_recv() {
             return Err(Error::state(libc::ENOTCONN, "the connection has ended"));
         }
-        let progress = inner.endpoint.post_recv(n, build)?;
+        let posted = inner.endpoint.post_recv(n, build);
+        let progress = posted.inspect_err(|error| inner.tally.refused(error))?;
         drop(inner);
         self.after_post(progress, false);
         Ok(())
@@ -511,6 +519,7 @@ impl Inner {
             return Some(event);
         }
         if let Some(completion) = self.endpoint.poll() {
+            self.tally.completed(&completion);
             return Some(self.completion(handle, &completion));
         }
         // Until it is closed more completions may come, and they are told before the end.

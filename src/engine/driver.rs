@@ -252,20 +252,24 @@ impl Driver {
             self.events.clear();
             return Ok(());
         }
-        if self.selector.wait(&mut self.events, Some(Duration::ZERO))? > 0
-            || polled
-            || timeout == Some(Duration::ZERO)
-        {
+        if self.look(channel)? || polled || timeout == Some(Duration::ZERO) {
             return Ok(());
         }
         if self.spin_until_ready(channel, timeout)? {
             return Ok(());
         }
         if channel.parking().prepare_sleep() && !self.arm() && !self.has_work(channel) {
+            channel.counts().sleeps.add(1);
             self.selector.wait(&mut self.events, timeout)?;
         }
         channel.parking().awake();
         Ok(())
+    }
+
+    /// Whether a descriptor is ready now.
+    fn look(&mut self, channel: &Channel) -> Result<bool> {
+        channel.counts().polls.add(1);
+        Ok(self.selector.wait(&mut self.events, Some(Duration::ZERO))? > 0)
     }
 
     fn spin_until_ready(&mut self, channel: &Channel, timeout: Option<Duration>) -> Result<bool> {
@@ -278,7 +282,7 @@ impl Driver {
                     break;
                 }
                 if self.poll_completions()
-                    || (round % every == 0 && self.selector.wait(&mut self.events, Some(Duration::ZERO))? > 0)
+                    || (round % every == 0 && self.look(channel)?)
                     || self.has_work(channel)
                 {
                     self.spin.hit();

@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use socket2::SockAddr;
 
-use super::conn::Conn;
+use super::conn::{Answer, Conn};
 use super::endpoint::Endpoint;
-use crate::cm::State;
+use super::stats::Stats;
+use crate::cm::{Role, State};
 use crate::error::STAGE_COUNT;
 use crate::iwarp;
 use crate::iwarp::qp::fpdu_len;
@@ -95,6 +96,33 @@ impl Conn {
             Endpoint::Verbs(verbs) => info.add_verbs(verbs),
         }
         info
+    }
+}
+
+impl Conn {
+    /// What it has counted.
+    pub fn stats(&self) -> Stats {
+        let inner = self.inner.lock();
+        let mut stats = inner.tally.stats();
+        let active = inner.life.role() == Role::Active;
+        stats.connects = active.into();
+        stats.requests = (!active).into();
+        stats.rejected = matches!(inner.answer, Some(Answer::Reject(..))).into();
+        stats.open = (!inner.closed).into();
+        match &inner.endpoint {
+            Endpoint::Iwarp(iwarp) => {
+                let (counters, calls) = (iwarp.qp().counters(), iwarp.calls());
+                (stats.bytes_sent, stats.bytes_received) = (iwarp.qp().octets_sent(), counters.received);
+                (stats.send_stalls, stats.recv_stalls) = (iwarp.send_stalls(), counters.recv_stalls);
+                (stats.send_calls, stats.recv_calls) = (calls.send, calls.recv);
+            }
+            Endpoint::Verbs(verbs) => {
+                let counters = verbs.counters();
+                (stats.bytes_sent, stats.bytes_received) = (counters.sent, counters.received);
+                (stats.send_stalls, stats.send_calls) = (counters.send_stalls, counters.doorbells);
+            }
+        }
+        stats
     }
 }
 

@@ -3,11 +3,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use parking_lot::Mutex;
+
+use super::channel::Channel;
 use super::config::{self, Limits, PROVIDER_AUTO, PROVIDER_IWARP, PROVIDER_VERBS, QpConfig};
 use super::conn::Conn;
 use super::fork;
 use super::log::{Level, Logger};
-use super::{Object, register, retire};
+use super::stats::Stats;
+use super::{Object, each_object, register, retire};
 use crate::error::{Error, Reason, Result};
 use crate::iwarp::qp::{QueuePair, StagePool};
 use crate::memory::{Access, Arena, ArenaConfig, KeyTable, Owner, Purpose, Region};
@@ -30,6 +34,8 @@ pub struct Engine {
     next_id: AtomicU64,
     channels: AtomicUsize,
     closed: AtomicBool,
+    /// What channels that have ended had counted.
+    past: Mutex<Stats>,
 }
 
 impl Engine {
@@ -44,6 +50,7 @@ impl Engine {
             next_id: AtomicU64::new(1),
             channels: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
+            past: Mutex::default(),
         });
         engine.handle.store(register(Object::Engine(Arc::clone(&engine)))?, Ordering::Relaxed);
         fork::engine_created();
@@ -99,8 +106,38 @@ impl Engine {
         self.channels.fetch_add(1, Ordering::SeqCst);
     }
 
-    pub(super) fn channel_destroyed(&self) {
+    /// A channel ends: its handle, and its counts, which stay here.
+    pub(super) fn channel_destroyed(&self, channel: &Channel) {
+        let mut past = self.past.lock();
+        past.add(&Stats { open: 0, ..channel.stats() });
+        retire(channel.handle());
+        drop(past);
         self.channels.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Its channels.
+    pub(super) fn channels(&self) -> Vec<Arc<Channel>> {
+        let mut channels = Vec::new();
+        each_object(|object| match object {
+            Object::Channel(channel) if std::ptr::eq(&**channel.engine(), self) => channels.push(channel),
+            _ => {}
+        });
+        channels
+    }
+
+    /// What it, its channels and their connections have counted.
+    pub fn stats(&self) -> Stats {
+        // Held until the end, so that no channel is counted twice or not at all.
+        let past = self.past.lock();
+        let mut stats = *past;
+        self.channels().iter().for_each(|channel| stats.add(&channel.stats()));
+        stats.add(&Stats {
+            registrations: self.keys.registrations.load(Ordering::Relaxed),
+            device_registrations: self.keys.device_registrations.load(Ordering::Relaxed),
+            registered_bytes: self.keys.octets.load(Ordering::Relaxed) as u64,
+            ..Stats::default()
+        });
+        stats
     }
 
     /// The limits of a provider; of `auto` those of what is there.

@@ -35,6 +35,7 @@ mod selector;
 #[cfg(test)]
 mod silent_test;
 mod spin;
+mod stats;
 #[cfg(test)]
 mod story_test;
 #[cfg(test)]
@@ -62,6 +63,7 @@ pub use fork::check_process;
 pub use info::ConnInfo;
 pub use instance::{Engine, EngineConfig, arena_destroy, arena_take, deregister, key};
 pub use listener::{Listener, ListenerInfo};
+pub use stats::Stats;
 pub use upper::{Protocol, Upper};
 #[cfg(test)]
 pub(crate) use {traffic_test::Random, verbs_test::sweep};
@@ -97,6 +99,11 @@ fn table() -> &'static Handles<Object> {
 /// What a handle names; `None` for a stale one or garbage.
 pub fn object(handle: usize) -> Option<Object> {
     table().get(handle)
+}
+
+/// All that handles name now.
+fn each_object(visit: impl FnMut(Object)) {
+    table().for_each(visit);
 }
 
 fn register(object: Object) -> Result<usize> {

@@ -281,10 +281,12 @@ impl Inner {
         let base = self.event(conn.handle());
         match report {
             Report::Established => {
+                self.tally.established = true;
                 let private_data = self.endpoint.peer_private().filter(|_| self.life.role() == Role::Active);
                 self.early.push_back(Event { kind: kind::ESTABLISHED, private_data, ..base });
             }
             Report::ConnectFailed(error) => {
+                self.tally.failed(&error);
                 let report = self.subject(conn, now).failed(
                     if self.life.role() == Role::Active { "connect to" } else { "connection from" },
                     &error,
@@ -302,6 +304,7 @@ impl Inner {
                 });
             }
             Report::Disconnected(error) => {
+                self.tally.ended(&error);
                 let report = self.subject(conn, now).ended(&error);
                 let error_report = Some(Arc::new(report));
                 self.disconnected = Some(Event {

@@ -2,13 +2,15 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 
 /// An eventfd(2).
 pub(super) struct Waker {
     fd: OwnedFd,
+    /// Times it was made readable.
+    count: AtomicU64,
 }
 
 impl AsRawFd for Waker {
@@ -26,14 +28,20 @@ impl Waker {
             return Err(Error::os("eventfd", &io::Error::last_os_error()));
         }
         // SAFETY: the descriptor is new and nobody else's.
-        Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(fd) } })
+        Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(fd) }, count: AtomicU64::new(0) })
     }
 
     /// Makes it readable.
     pub(super) fn wake(&self) {
+        self.count.fetch_add(1, Ordering::Relaxed);
         let one = 1_u64.to_ne_bytes();
         // SAFETY: eight readable octets. It can only fail when the counter is full, and then it is readable anyway.
         unsafe { libc::write(self.fd.as_raw_fd(), one.as_ptr().cast(), one.len()) };
+    }
+
+    /// Times it was made readable.
+    pub(super) fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
     }
 
     /// Makes it not readable.
@@ -80,7 +88,6 @@ mod tests {
     use super::super::selector::{Events, Selector};
     use super::*;
     use std::sync::Arc;
-    use std::sync::atomic::AtomicU64;
     use std::time::Duration;
 
     #[test]

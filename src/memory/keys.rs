@@ -4,7 +4,7 @@
 //! wrap and rights, and that after its revocation the network can no longer touch the buffer.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
@@ -139,6 +139,12 @@ pub struct KeyTable {
     pub regions: AtomicUsize,
     /// Arenas.
     pub arenas: AtomicUsize,
+    /// Regions there have been, the library's own included.
+    pub registrations: AtomicU64,
+    /// Registrations with devices there have been.
+    pub device_registrations: AtomicU64,
+    /// Octets of the regions there are.
+    pub octets: AtomicUsize,
     inner: RwLock<Inner>,
     random: Mutex<RandomPool>,
 }

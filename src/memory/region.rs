@@ -67,6 +67,9 @@ unsafe impl Sync for Region {}
 impl Drop for Region {
     /// A region that is dropped without having been deregistered: its keys end all the same.
     fn drop(&mut self) {
+        if *self.uses.get_mut() & CLOSED == 0 {
+            self.table.octets.fetch_sub(self.length, Ordering::Relaxed);
+        }
         self.table.revoke_region(self);
         self.registrations.end(|_, _, _| true);
     }
@@ -96,6 +99,8 @@ impl Region {
         if (base as usize).checked_add(length).is_none() {
             return Err(Error::invalid("the region wraps around the address space"));
         }
+        table.registrations.fetch_add(1, Ordering::Relaxed);
+        table.octets.fetch_add(length, Ordering::Relaxed);
         Ok(Arc::new(Self {
             base,
             length,
@@ -264,6 +269,7 @@ impl Region {
     pub fn deregister(&self) -> Result<()> {
         match self.uses.compare_exchange(0, CLOSED, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => {
+                self.table.octets.fetch_sub(self.length, Ordering::Relaxed);
                 self.table.revoke_region(self);
                 self.registrations.end(|_, _, _| true);
                 Ok(())

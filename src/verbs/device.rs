@@ -130,6 +130,7 @@ impl Device {
             registered.retain(|(_, hold)| hold.strong_count() > 0);
         }
         registered.push((Arc::downgrade(region), Arc::downgrade(&hold)));
+        region.domain().device_registrations.fetch_add(1, Ordering::Relaxed);
         drop(registered);
         region.add_device_key(self.number, purpose, key, hold)
     }

@@ -111,6 +111,16 @@ pub struct Endpoint {
     peer_private: Option<Arc<[u8]>>,
     finishing: bool,
     send_stalls: u64,
+    calls: Calls,
+}
+
+/// System calls of the stream.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Calls {
+    /// Those that send.
+    pub send: u64,
+    /// Those that receive.
+    pub recv: u64,
 }
 
 impl Endpoint {
@@ -144,6 +154,7 @@ impl Endpoint {
             peer_private: None,
             finishing: false,
             send_stalls: 0,
+            calls: Calls::default(),
             policy,
         })
     }
@@ -186,6 +197,11 @@ impl Endpoint {
     /// Times the socket took less than was offered.
     pub fn send_stalls(&self) -> u64 {
         self.send_stalls
+    }
+
+    /// System calls so far.
+    pub fn calls(&self) -> Calls {
+        self.calls
     }
 
     /// What the peer's application sent with its request, accept or reject.

@@ -83,6 +83,7 @@ impl Endpoint {
             return Ok(Sent::Nothing);
         }
         let whole = self.qp.gather().remaining();
+        self.calls.send += 1;
         let count = match socket.send_vectored(self.qp.gather().pieces()) {
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
@@ -108,6 +109,7 @@ impl Endpoint {
 
     /// What a read into `room` octets says about the socket.
     fn judge_read(&mut self, count: io::Result<usize>, room: usize) -> Result<Option<usize>> {
+        self.calls.recv += 1;
         match count {
             Ok(count) => {
                 // A short read has emptied the socket, unless a FIN that made the same edge lies behind.

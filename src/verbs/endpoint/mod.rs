@@ -64,6 +64,8 @@ pub(crate) struct Counters {
     pub(crate) received: u64,
     /// Times the send queue had no room.
     pub(crate) send_stalls: u64,
+    /// Doorbells rung.
+    pub(crate) doorbells: u64,
 }
 
 /// A connection on a device.

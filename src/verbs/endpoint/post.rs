@@ -272,6 +272,7 @@ impl Endpoint {
             return Ok(());
         }
         let qp = self.id.as_ref().and_then(CmId::qp).ok_or_else(misplaced)?;
+        self.counters.doorbells += 1;
         // SAFETY: the entries of the queue hold the memory until their requests have completed or the queue pair is gone.
         match unsafe { qp.post_send(chain) } {
             Ok(()) => {

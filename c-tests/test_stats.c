@@ -1,0 +1,152 @@
+/* What is counted: the same by the connection, its channel and its engine; kept when connections and channels end. */
+#include "helpers.h"
+
+enum { RECVS = 8, SIZE = 4096, DEPTH = 4 };
+
+static struct side c, s;
+
+static rcg_stats of_engine(rcg_engine *engine)
+{
+    rcg_stats stats = { RCG_STATS_INIT };
+    ASSERT_OK(rcg_engine_stats(engine, &stats));
+    return stats;
+}
+
+static rcg_stats of_channel(rcg_channel *channel)
+{
+    rcg_stats stats = { RCG_STATS_INIT };
+    ASSERT_OK(rcg_channel_stats(channel, &stats));
+    return stats;
+}
+
+static rcg_stats of_conn(rcg_conn *conn)
+{
+    rcg_stats stats = { RCG_STATS_INIT };
+    ASSERT_OK(rcg_conn_stats(conn, &stats));
+    return stats;
+}
+
+static uint64_t sum(const uint64_t *table, size_t n)
+{
+    uint64_t all = 0;
+    for (size_t i = 0; i < n; i++) all += table[i];
+    return all;
+}
+#define SUM(table) sum((table), sizeof(table) / sizeof(*(table)))
+
+/* The members that a connection has: what its channel and engine say of it alone is the same. */
+static void assert_same(const rcg_stats *a, const rcg_stats *b)
+{
+    ASSERT(a->connects == b->connects && a->requests == b->requests && a->established == b->established);
+    ASSERT(memcmp(a->failed_at, b->failed_at, sizeof a->failed_at) == 0);
+    ASSERT(memcmp(a->ops, b->ops, sizeof a->ops) == 0 && memcmp(a->op_bytes, b->op_bytes, sizeof a->op_bytes) == 0);
+    ASSERT(a->op_flushed == b->op_flushed && a->queue_full == b->queue_full && a->send_calls == b->send_calls);
+}
+
+static void send_and_write(const struct address *to)
+{
+    static unsigned char from[SIZE], target[SIZE];
+    static int mark;
+    rcg_mr *from_mr, *target_mr;
+    uint32_t key;
+    rcg_connect_attr attr = { RCG_CONNECT_ATTR_INIT, .send_depth = DEPTH };
+
+    STEP("a connection that works");
+    ASSERT_OK(rcg_mr_register(c.engine, from, SIZE, RCG_LOCAL, &from_mr));
+    ASSERT_OK(rcg_mr_register(s.engine, target, SIZE, RCG_REMOTE_WRITE, &target_mr));
+    ASSERT(of_engine(c.engine).registered_bytes >= SIZE && of_engine(c.engine).registrations >= 1);
+    link_up(&c, &s, to, &attr, NULL);
+    ASSERT_OK(rcg_mr_key(target_mr, s.conn, &key));
+    rcg_sge sge = { from, SIZE, from_mr };
+    rcg_op ops[2] = { RCG_OP_WRITE(&sge, 1, addr_of(target), key, NULL), RCG_OP_SEND_COPY("done", 4, &mark) };
+    ASSERT_OK(rcg_post(c.conn, ops, 2));
+    ASSERT_EQ(take(&c.in, RCG_EVENT_COMPLETION, c.conn, WAIT_MS).status, 0);
+    rcg_event ev = take(&s.in, RCG_EVENT_RECV, s.conn, WAIT_MS);
+    ASSERT_EQ(ev.status, 0);
+    ASSERT_OK(rcg_recv_release(s.conn, &ev));
+
+    STEP("what is refused is not counted as posted");
+    rcg_op many[DEPTH + 1];
+    for (int i = 0; i <= DEPTH; i++) many[i] = ops[1];
+    ASSERT_RC(rcg_post(c.conn, many, DEPTH + 1), -EINVAL);
+    ASSERT_FAILS(rcg_post(c.conn, &(rcg_op){ .opcode = 99 }, 1));
+
+    STEP("what its ends say");
+    rcg_stats mine = of_conn(c.conn), theirs = of_conn(s.conn);
+    ASSERT(mine.connects == 1 && mine.requests == 0 && mine.established == 1 && mine.open == 1);
+    ASSERT(theirs.connects == 0 && theirs.requests == 1 && theirs.established == 1);
+    ASSERT(mine.ops[RCG_WRITE] == 1 && mine.op_bytes[RCG_WRITE] == SIZE);
+    ASSERT(mine.ops[RCG_SEND] == 1 && mine.op_bytes[RCG_SEND] == 4 && SUM(mine.ops) == 2);
+    ASSERT(theirs.ops[RCG_RECV] == 1 && theirs.op_bytes[RCG_RECV] == 4 && SUM(theirs.ops) == 1);
+    ASSERT(mine.send_calls >= 1 && mine.bytes_sent >= SIZE + 4);
+    if (where() == ON_TCP) ASSERT(theirs.recv_calls >= 1 && theirs.bytes_received >= SIZE + 4);
+    rcg_stats channel = of_channel(c.in.ch), engine = of_engine(c.engine);
+    assert_same(&mine, &channel);
+    assert_same(&mine, &engine);
+    ASSERT(channel.events >= 2 && channel.loop_polls >= 1);
+
+    STEP("after its end");
+    link_down(&c, &s);
+    rcg_stats gone = { RCG_STATS_INIT };
+    ASSERT_FAILS(rcg_conn_stats(c.conn, &gone));
+    channel = of_channel(c.in.ch);
+    ASSERT(channel.open == 0 && channel.established == 1 && channel.ops[RCG_WRITE] == 1 && SUM(channel.ended_for) == 1);
+    ASSERT_OK(rcg_mr_deregister(from_mr));
+    ASSERT_OK(rcg_mr_deregister(target_mr));
+}
+
+static void refused(void)
+{
+    struct address nobody = refused_address(host4());
+    rcg_stats before = of_engine(c.engine);
+    STEP("a connect that is refused");
+    rcg_conn *conn = start_connect(&c.in, &nobody, NULL);
+    ASSERT(take(&c.in, RCG_EVENT_CONNECT_FAILED, conn, WAIT_MS).status < 0);
+    take(&c.in, RCG_EVENT_CLOSED, conn, WAIT_MS);
+    rcg_stats after = of_engine(c.engine);
+    ASSERT(after.connects == before.connects + 1 && after.established == before.established && after.open == 0);
+    ASSERT(SUM(after.failed_at) == SUM(before.failed_at) + 1);
+    ASSERT(after.failed_for[RCG_REASON_REFUSED] == before.failed_for[RCG_REASON_REFUSED] + 1);
+}
+
+static void misuse(void)
+{
+    rcg_stats stats = { RCG_STATS_INIT }, small;
+    STEP("misuse");
+    ASSERT_RC(rcg_engine_stats(NULL, &stats), -EINVAL);
+    ASSERT_RC(rcg_engine_stats(c.engine, NULL), -EINVAL);
+    ASSERT_RC(rcg_channel_stats((rcg_channel *)c.engine, &stats), -EBADF);
+    stats.size = 0;
+    ASSERT_RC(rcg_engine_stats(c.engine, &stats), -EINVAL);
+    /* An older program's, which ends after the first number. */
+    memset(&small, 0x5a, sizeof small);
+    small.size = 2 * sizeof(uint64_t);
+    ASSERT_OK(rcg_engine_stats(c.engine, &small));
+    ASSERT(small.connects == of_engine(c.engine).connects && small.requests == 0x5a5a5a5a5a5a5a5a);
+}
+
+int main(void)
+{
+    struct address to;
+    rcg_listen_attr listen = { RCG_LISTEN_ATTR_INIT, .recv_size = 64, .recv_count = RECVS };
+
+    watchdog(30);
+    side_open(&c, STYLE_QUEUE);
+    side_open(&s, STYLE_CALLBACK);
+    rcg_listener *lst = listen_on(&s.in, host4(), &listen, &to);
+    send_and_write(&to);
+    refused();
+    misuse();
+    unlisten(&s.in, lst);
+
+    STEP("after the channel's end");
+    rcg_stats before = of_engine(c.engine);
+    inbox_close(&c.in);
+    rcg_stats after = of_engine(c.engine);
+    assert_same(&before, &after);
+    ASSERT(after.events >= before.events && after.open == 0);
+    ASSERT_OK(rcg_engine_destroy(c.engine));
+    side_close(&s);
+    printf("passed\n");
+    return T_PASS;
+}
