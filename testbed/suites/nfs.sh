@@ -129,7 +129,7 @@ over_tcp() { on_mount "$1" "$2" "proto=tcp,port=$3" use_files $W/small $((NAMES 
 # A client that has nothing of the kernel's; libnfs_copies ADDRESS: in version 3, for which there must be a mountd at the address.
 libnfs_copies() {
     local url="nfs://$1$EXPORT/libnfs/copy?version=3&nfsport=$TCP_PORT"
-    rm -rf $EXPORT/libnfs && mkdir $EXPORT/libnfs || return
+    rm -rf $EXPORT/libnfs $W/back && mkdir $EXPORT/libnfs || return
     timeout 60 nfs-cp $W/tiny "$url" && same $W/tiny $EXPORT/libnfs/copy || return
     timeout 60 nfs-cp "$url" $W/back && same $W/tiny $W/back
 }
