@@ -212,6 +212,13 @@ impl Life {
         }
     }
 
+    /// Has the candidate behind the present one be one more, unless no other will be tried.
+    pub fn add_candidate(&mut self) -> bool {
+        let connecting = self.state == State::Connecting;
+        self.config.candidates += usize::from(connecting);
+        connecting
+    }
+
     /// Begins with the present candidate, which gets its fair share of what time is left.
     fn try_candidate(&mut self, now: Instant) {
         self.attempt_began = now;

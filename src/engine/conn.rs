@@ -50,6 +50,8 @@ pub(super) struct Inner {
     pub(super) plan: QpPlan,
     pub(super) context: usize,
     pub(super) candidates: Vec<Candidate>,
+    /// How often one of them has been tried again.
+    pub(super) again: usize,
     /// Whether devices are to be tried.
     pub(super) devices: bool,
     /// Bound on the whole connect.
@@ -116,6 +118,7 @@ impl Conn {
             plan,
             context,
             candidates: Vec::new(),
+            again: 0,
             devices: false,
             timeout: Duration::ZERO,
             host: None,

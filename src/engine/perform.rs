@@ -19,6 +19,9 @@ use crate::iwarp::endpoint::{Progress, Readiness};
 use crate::iwarp::socket::Socket;
 use crate::verbs::{AsyncEvent, CmEvent, Hub, Wc};
 
+/// How often a connect tries an address again for want of a free port.
+const MOST_AGAIN: usize = 3;
+
 /// What the driver tells a connection.
 pub(super) enum Happening<'a> {
     /// The caller wants something.
@@ -174,10 +177,27 @@ impl Inner {
         self.endpoint.resolve_address(&path, io, inputs)
     }
 
+    /// rdma_cm chooses a port that it has not given to anybody; an iWARP device then finds that TCP has.
+    fn try_again_after(&mut self, error: &Error) {
+        let local = self.connect.as_ref().and_then(|connect| connect.local.as_ref());
+        let chosen = local.and_then(SockAddr::as_socket).is_some_and(|local| local.port() != 0);
+        let candidate = self.candidates.get(self.life.attempt()).cloned();
+        if error.errno != libc::EADDRINUSE || chosen || self.again == MOST_AGAIN {
+            return;
+        }
+        if let Some(candidate) = candidate.filter(|_| self.life.add_candidate()) {
+            self.candidates.insert(self.life.attempt() + 1, candidate);
+            self.again += 1;
+        }
+    }
+
     /// Feeds the life cycle until nothing is left to be done.
     fn settle(&mut self, conn: &Arc<Conn>, now: Instant, io: &mut Io<'_>, inputs: &mut Vec<Input>) {
         loop {
             for input in inputs.drain(..) {
+                if let Input::Failed(error) = &input {
+                    self.try_again_after(error);
+                }
                 self.life.handle_event(now, self.life.attempt(), input);
             }
             let Some(action) = self.life.poll_action() else { return };

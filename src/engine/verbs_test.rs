@@ -198,6 +198,19 @@ fn somebody_leaves_at_every_turn() {
     });
 }
 
+/// What rdma_cm believes to be a free port may be taken, in TCP.
+#[test]
+fn another_port_is_tried_when_one_is_taken() {
+    let variant = VARIANTS.into_iter().find(|variant| variant.iwarp).expect("a variant of iWARP");
+    let position = 1 + extent(variant).2.iter().position(|name| *name == "rdma_connect").unwrap();
+    let taken = |fabric: &Fabric, _| fabric.fail_at(position, libc::EADDRINUSE);
+    assert!(variant.play_within(PATIENT_MS, taken).0.complete);
+    let always = |fabric: &Fabric, _| fabric.fail_named(Some(("rdma_connect", libc::EADDRINUSE)));
+    let (outcome, fabric) = variant.play_within(PATIENT_MS, always);
+    assert!(!outcome.complete);
+    assert_eq!(fabric.calls().iter().filter(|name| **name == "rdma_connect").count(), 4);
+}
+
 #[test]
 fn every_function_fails_always() {
     let mut cases = Vec::new();
