@@ -313,7 +313,7 @@ static void test_arguments(void)
     ASSERT(l == (void *)7);
 
     STEP("arguments of the others");
-    ASSERT_RC(rcg_engine_create(&(rcg_engine_attr){ RCG_ENGINE_ATTR_INIT, .flags = 1 }, &e), -EINVAL);
+    ASSERT_RC(rcg_engine_create(&(rcg_engine_attr){ RCG_ENGINE_ATTR_INIT, .flags = 2 }, &e), -EINVAL);
     ASSERT_RC(rcg_engine_create(&(rcg_engine_attr){ RCG_ENGINE_ATTR_INIT, .log_level = 99 }, &e), -EINVAL);
     ASSERT_RC(rcg_channel_create(client.engine, &(rcg_channel_attr){ RCG_CHANNEL_ATTR_INIT, .flags = 1 }, &ch), -EINVAL);
     ASSERT_RC(rcg_channel_create(client.engine, &(rcg_channel_attr){ RCG_CHANNEL_ATTR_INIT, .manual = 2 }, &ch), -EINVAL);

@@ -1,6 +1,10 @@
 /* What is counted: the same by the connection, its channel and its engine; kept when connections and channels end. */
 #include "helpers.h"
 
+#include <dirent.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
 enum { RECVS = 8, SIZE = 4096, DEPTH = 4 };
 
 static struct side c, s;
@@ -109,6 +113,98 @@ static void refused(void)
     ASSERT(after.failed_for[RCG_REASON_REFUSED] == before.failed_for[RCG_REASON_REFUSED] + 1);
 }
 
+/* A dump, in whatever pieces it comes. */
+struct text {
+    char octets[1 << 16];
+    size_t len;
+};
+
+static void add(void *arg, const char *text, size_t len)
+{
+    struct text *t = arg;
+    ASSERT(len < sizeof t->octets - t->len);
+    memcpy(t->octets + t->len, text, len);
+    t->octets[t->len += len] = 0;
+}
+
+static void assert_is_dump(const struct text *t, const char *state)
+{
+    char pid[32], conn[64];
+    snprintf(pid, sizeof pid, "\"pid\":%d,", (int)getpid());
+    snprintf(conn, sizeof conn, "\"state\":\"%s\"", state);
+    ASSERT(t->octets[0] == '{' && t->octets[t->len - 1] == '}');
+    ASSERT(strstr(t->octets, pid) != NULL && strstr(t->octets, "\"connections\":[") != NULL);
+    ASSERT(*state == 0 || strstr(t->octets, conn) != NULL);
+}
+
+static void dump(const struct address *to)
+{
+    static struct text t;
+    STEP("dump");
+    link_up(&c, &s, to, NULL, NULL);
+    ASSERT_OK(rcg_engine_dump(c.engine, add, &t));
+    assert_is_dump(&t, "established");
+    /* The connect that was refused is remembered. */
+    ASSERT(strstr(t.octets, "\"failures\":[{\"time_ms\":") != NULL && strstr(t.octets, "failed at stage") != NULL);
+    ASSERT_RC(rcg_engine_dump(c.engine, NULL, NULL), -EINVAL);
+    ASSERT_RC(rcg_engine_dump(NULL, add, &t), -EINVAL);
+    link_down(&c, &s);
+}
+
+/* The only entry of a directory; false where there is none. */
+static bool only_entry(const char *dir, char *path, size_t room)
+{
+    int found = 0;
+    DIR *d = opendir(dir);
+    ASSERT(d != NULL);
+    for (struct dirent *e; (e = readdir(d)) != NULL;)
+        if (e->d_name[0] != '.') {
+            int len = snprintf(path, room, "%s/%s", dir, e->d_name);
+            ASSERT(len > 0 && (size_t)len < room);
+            found++;
+        }
+    closedir(d);
+    ASSERT(found <= 1);
+    return found == 1;
+}
+
+static void stats_socket(void)
+{
+    static struct text t;
+    char dir[] = "/tmp/rcg-stats-XXXXXX", octets[4096];
+    struct sockaddr_un un = { .sun_family = AF_UNIX };
+    struct stat st;
+    rcg_engine *engine;
+    ssize_t n;
+
+    STEP("a statistics socket");
+    ASSERT(mkdtemp(dir) != NULL);
+    ASSERT(setenv("RCG_STATS_DIR", dir, 1) == 0);
+    ASSERT_OK(rcg_engine_create(NULL, &engine));
+    ASSERT(only_entry(dir, un.sun_path, sizeof un.sun_path));
+    ASSERT(stat(un.sun_path, &st) == 0 && S_ISSOCK(st.st_mode) && (st.st_mode & 0777) == 0600);
+    for (int turn = 0; turn < 3; turn++) { /* it serves one reader after another */
+        int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+        ASSERT(fd >= 0 && connect(fd, (struct sockaddr *)&un, sizeof un) == 0);
+        t.len = 0;
+        while ((n = read(fd, octets, sizeof octets)) > 0) add(&t, octets, (size_t)n);
+        ASSERT_EQ(n, 0);
+        close(fd);
+        assert_is_dump(&t, "");
+    }
+    STEP("its end, with a reader that does not read");
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    ASSERT(fd >= 0 && connect(fd, (struct sockaddr *)&un, sizeof un) == 0);
+    ASSERT_OK(rcg_engine_destroy(engine));
+    ASSERT(!only_entry(dir, un.sun_path, sizeof un.sun_path));
+    close(fd);
+    ASSERT(rmdir(dir) == 0);
+    STEP("where the directory is missing");
+    ASSERT_OK(rcg_engine_create(&(rcg_engine_attr){ RCG_ENGINE_ATTR_INIT, .flags = RCG_ENGINE_STATS_SOCKET }, &engine));
+    ASSERT_OK(rcg_engine_destroy(engine));
+    ASSERT(unsetenv("RCG_STATS_DIR") == 0);
+}
+
 static void misuse(void)
 {
     rcg_stats stats = { RCG_STATS_INIT }, small;
@@ -136,6 +232,8 @@ int main(void)
     rcg_listener *lst = listen_on(&s.in, host4(), &listen, &to);
     send_and_write(&to);
     refused();
+    dump(&to);
+    stats_socket();
     misuse();
     unlisten(&s.in, lst);
 

@@ -158,6 +158,13 @@
 #define RCG_LOG_DEBUG 4
 
 /**
+ * Engine flag: a statistics socket, from which the administrator's command `rcg dump` reads. In the directory that
+ * RCG_STATS_DIR in the environment names, which asks for it without the flag, too; else in /run/rcg or, where not root
+ * runs the program, in $XDG_RUNTIME_DIR/rcg. Where the directory is missing there is none, and no error.
+ */
+#define RCG_ENGINE_STATS_SOCKET 1
+
+/**
  * Stage: not about a connection.
  */
 #define RCG_STAGE_NONE 0
@@ -1058,7 +1065,7 @@ typedef struct rcg_engine_attr {
      */
     uint32_t log_level;
     /**
-     * Must be 0.
+     * RCG_ENGINE_STATS_SOCKET, or 0.
      */
     uint32_t flags;
 } rcg_engine_attr;
@@ -1677,6 +1684,12 @@ typedef struct rcg_stats {
     uint64_t registered_bytes;
 } rcg_stats;
 
+/**
+ * Takes text: `len` octets at `text`, valid for the call, and `arg`, which the caller has given. Must not call the
+ * library.
+ */
+typedef void (*rcg_dump_fn)(void *arg, const char *text, size_t len);
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -2186,6 +2199,18 @@ int rcg_channel_stats(struct rcg_channel *channel,
  */
 int rcg_conn_stats(struct rcg_conn *conn,
                    struct rcg_stats *out);
+
+/**
+ * Writes all that is known of an engine, as one JSON object, through a callback: counters, channels, listeners,
+ * connections with their last error, and the engine's last failures. What `rcg dump` shows of a statistics socket.
+ *
+ * `write`: called once or more, on this thread, before this returns; `arg` is passed to it.
+ * Thread rule: any thread; also from callbacks. Takes a look at each connection there is; allocates.
+ * Returns 0; -EINVAL: NULL; -EBADF: not a live engine. Since 0.1.0.
+ */
+int rcg_engine_dump(struct rcg_engine *engine,
+                    rcg_dump_fn write,
+                    void *arg);
 
 /**
  * The version of the library that runs, which may be newer than this header:

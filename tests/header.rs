@@ -51,6 +51,10 @@ fn every_name_in_the_header_has_our_prefix() {
         let words: Vec<&str> = line.split_whitespace().collect();
         let name = match words.as_slice() {
             ["#define", name, ..] => *name,
+            // A function's type has its name in front of its parameters.
+            ["typedef", rest @ ..] if rest.iter().any(|word| word.starts_with("(*")) => {
+                rest.iter().find(|word| word.starts_with("(*")).unwrap_or(&"")
+            }
             ["typedef" | "struct" | "enum" | "union", .., name] => name,
             _ => continue,
         };

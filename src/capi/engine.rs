@@ -39,6 +39,11 @@ pub const RCG_LOG_INFO: u32 = 3;
 /// Log level: everything.
 pub const RCG_LOG_DEBUG: u32 = 4;
 
+/// Engine flag: a statistics socket, from which the administrator's command `rcg dump` reads. In the directory that
+/// RCG_STATS_DIR in the environment names, which asks for it without the flag, too; else in /run/rcg or, where not root
+/// runs the program, in $XDG_RUNTIME_DIR/rcg. Where the directory is missing there is none, and no error.
+pub const RCG_ENGINE_STATS_SOCKET: u32 = 1;
+
 /// Takes a message of the library's: `level` is one of `RCG_LOG_*`, `message` is valid for the call, and `arg` is
 /// what the attributes said. May be called on any thread, several at once; must not call the library.
 pub type rcg_log_fn = Option<unsafe extern "C" fn(arg: *mut c_void, level: u32, message: *const c_char)>;
@@ -54,7 +59,7 @@ pub struct rcg_engine_attr {
     pub log_arg: *mut c_void,
     /// The least grave messages wanted, `RCG_LOG_*`; 0 = RCG_LOG_WARN.
     pub log_level: u32,
-    /// Must be 0.
+    /// RCG_ENGINE_STATS_SOCKET, or 0.
     pub flags: u32,
 }
 
@@ -128,13 +133,16 @@ impl From<Limits> for rcg_limits {
 }
 
 fn config(attr: &rcg_engine_attr) -> Result<EngineConfig> {
-    ffi::check_zero(attr.flags, "flags")?;
+    if attr.flags & !RCG_ENGINE_STATS_SOCKET != 0 {
+        return Err(Error::invalid(format!("unknown engine flags {:#x}", attr.flags)));
+    }
     let level = match attr.log_level {
         0 => RCG_LOG_WARN,
         level if level <= Level::Debug as u32 => level,
         other => return Err(Error::invalid(format!("no log level has the number {other}"))),
     };
-    Ok(EngineConfig { logger: Logger::new(attr.log, attr.log_arg, level) })
+    let logger = Logger::new(attr.log, attr.log_arg, level);
+    Ok(EngineConfig { logger, monitor: attr.flags & RCG_ENGINE_STATS_SOCKET != 0 })
 }
 
 /// Opens the library. No RDMA device is needed; why one can't be used tells rcg_engine_provider().

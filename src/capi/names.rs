@@ -2,10 +2,7 @@
 
 use std::ffi::{CStr, c_char};
 
-const UNKNOWN: &CStr = c"unknown";
-
-const STAGES: [&CStr; 8] =
-    [c"none", c"address", c"route", c"device", c"queue pair", c"handshake", c"ready", c"connected"];
+use crate::engine::names::{OPS, REASONS, STAGES, UNKNOWN};
 
 const EVENTS: [&CStr; 11] = [
     UNKNOWN,
@@ -19,32 +16,6 @@ const EVENTS: [&CStr; 11] = [
     c"RPC_CALL",
     c"RPC_REPLY",
     c"RPC_ANSWERED",
-];
-
-const OPS: [&CStr; 8] =
-    [UNKNOWN, c"SEND", c"SEND_IMM", c"SEND_INV", c"WRITE", c"WRITE_IMM", c"READ", c"RECV"];
-
-const REASONS: [&CStr; 20] = [
-    c"none",
-    c"resolve",
-    c"refused",
-    c"unreachable",
-    c"timeout",
-    c"rejected",
-    c"protocol",
-    c"resources",
-    c"permission",
-    c"peer closed",
-    c"peer reset",
-    c"peer dead",
-    c"terminated",
-    c"remote access",
-    c"device gone",
-    c"cancelled",
-    c"no provider",
-    c"invalid",
-    c"state",
-    c"internal",
 ];
 
 fn name(names: &[&'static CStr], number: u32) -> *const c_char {

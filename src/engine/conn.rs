@@ -14,7 +14,7 @@ use super::config::{
     PROVIDER_VERBS, QpPlan, Target, check_private_data, iwarp_limits, millis,
 };
 use super::endpoint::Endpoint;
-use super::event::{Event, event_flags, kind};
+use super::event::{ErrorReport, Event, event_flags, kind};
 use super::instance::Engine;
 use super::listener::Listener;
 use super::perform::{Happening, Io, Outcome};
@@ -72,6 +72,8 @@ pub(super) struct Inner {
     pub(super) closed: bool,
     pub(super) closed_told: bool,
     pub(super) tally: Tally,
+    /// Why it failed or ended.
+    pub(super) last_error: Option<Arc<ErrorReport>>,
 }
 
 /// One connection.
@@ -134,6 +136,7 @@ impl Conn {
             closed: false,
             closed_told: false,
             tally: Tally::default(),
+            last_error: None,
         }
     }
 

@@ -1,15 +1,17 @@
 //! The engine object: one protection domain, its memory, and what its channels share.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::channel::Channel;
 use super::config::{self, Limits, PROVIDER_AUTO, PROVIDER_IWARP, PROVIDER_VERBS, QpConfig};
 use super::conn::Conn;
+use super::dump::Failures;
 use super::fork;
 use super::log::{Level, Logger};
+use super::monitor::Monitor;
 use super::stats::Stats;
 use super::{Object, each_object, register, retire};
 use crate::error::{Error, Reason, Result};
@@ -22,6 +24,8 @@ use crate::verbs::{self, DeviceLimits, Devices, ForkState};
 pub struct EngineConfig {
     /// Where messages go.
     pub logger: Logger,
+    /// A statistics socket is wanted.
+    pub monitor: bool,
 }
 
 /// The library, opened once or more by a program.
@@ -36,6 +40,8 @@ pub struct Engine {
     closed: AtomicBool,
     /// What channels that have ended had counted.
     past: Mutex<Stats>,
+    failures: Mutex<Failures>,
+    monitor: OnceLock<Monitor>,
 }
 
 impl Engine {
@@ -51,8 +57,13 @@ impl Engine {
             channels: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             past: Mutex::default(),
+            failures: Mutex::default(),
+            monitor: OnceLock::new(),
         });
         engine.handle.store(register(Object::Engine(Arc::clone(&engine)))?, Ordering::Relaxed);
+        if let Some(monitor) = Monitor::start(&engine, config.monitor) {
+            let _ = engine.monitor.set(monitor);
+        }
         fork::engine_created();
         Ok(engine)
     }
@@ -76,12 +87,20 @@ impl Engine {
             return Err(Error::state(libc::EBADF, "the engine is destroyed"));
         }
         retire(self.handle());
+        if let Some(monitor) = self.monitor.get() {
+            monitor.stop();
+        }
         fork::engine_destroyed();
         Ok(())
     }
 
     pub(super) fn log(&self, level: Level, message: std::fmt::Arguments<'_>) {
         self.logger.log(level, message);
+    }
+
+    /// Its last failures.
+    pub(super) fn failures(&self) -> MutexGuard<'_, Failures> {
+        self.failures.lock()
     }
 
     /// The keys of its memory.

@@ -11,6 +11,7 @@ use socket2::SockAddr;
 use super::channel::{Channel, Command, Source};
 use super::config::{ListenConfig, PROVIDER_VERBS, QpPlan, millis};
 use super::event::{Event, kind};
+use super::instance::Engine;
 use super::log::Level;
 use super::upper::Protocol;
 use super::{Object, register, retire};
@@ -182,6 +183,10 @@ impl Listener {
     /// A request that has come to the id.
     pub(super) fn count_request(&self) {
         self.counters.accepted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn engine(&self) -> &Arc<Engine> {
+        self.channel.engine()
     }
 
     /// Its handle.

@@ -15,14 +15,18 @@ mod dead_peer_test;
 mod driver;
 mod driver_listen;
 mod driver_verbs;
+mod dump;
 mod endpoint;
 mod event;
 mod fork;
 mod handles;
 mod info;
 mod instance;
+mod json;
 mod listener;
 pub mod log;
+mod monitor;
+pub mod names;
 mod perform;
 #[cfg(test)]
 mod removal_test;

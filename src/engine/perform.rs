@@ -8,7 +8,7 @@ use socket2::SockAddr;
 use super::channel::Command;
 use super::conn::{Answer, Conn, Inner};
 use super::endpoint::{Endpoint, Path, Words};
-use super::event::{Event, kind};
+use super::event::{ErrorReport, Event, kind};
 use super::report::Subject;
 use super::resolve::resolve;
 use super::route::candidates;
@@ -315,18 +315,19 @@ impl Inner {
                 );
                 let rejected = error.reason == Reason::Rejected;
                 let private_data = self.endpoint.peer_private().filter(|_| rejected);
+                let report = Some(self.remember(report, &error, conn));
                 self.early.push_back(Event {
                     kind: kind::CONNECT_FAILED,
                     status: error.code(),
                     private_data,
-                    error: Some(Arc::new(report)),
+                    error: report,
                     ..base
                 });
             }
             Report::Disconnected(error) => {
                 self.tally.ended(&error);
                 let report = self.subject(conn, now).ended(&error);
-                let error_report = Some(Arc::new(report));
+                let error_report = Some(self.remember(report, &error, conn));
                 self.disconnected = Some(Event {
                     kind: kind::DISCONNECTED,
                     status: error.code(),
@@ -336,6 +337,16 @@ impl Inner {
             }
             Report::Closed => self.closed = true,
         }
+    }
+
+    /// Keeps a report for those who look at the connection or, unless it is just an end, at the engine.
+    fn remember(&mut self, report: ErrorReport, error: &Error, conn: &Conn) -> Arc<ErrorReport> {
+        let report = Arc::new(report);
+        self.last_error = Some(Arc::clone(&report));
+        if !matches!(error.reason, Reason::None | Reason::PeerClosed | Reason::Cancelled) {
+            conn.engine().failures().add(Arc::clone(&report));
+        }
+        report
     }
 
     fn subject<'a>(&'a self, conn: &'a Conn, now: Instant) -> Subject<'a> {

@@ -190,6 +190,11 @@ impl QueuePair {
         &self.params
     }
 
+    /// Operations that are posted and not told to be done, and receives.
+    pub fn queued(&self) -> (usize, usize) {
+        (self.sq.len(), self.rq.len())
+    }
+
     /// What has been counted.
     pub fn counters(&self) -> Counters {
         self.counters

@@ -187,6 +187,11 @@ impl Endpoint {
         self.terms
     }
 
+    /// Operations that are posted and not told to be done, and receives.
+    pub(crate) fn queued(&self) -> (usize, usize) {
+        (self.sq.len(), self.rq.len())
+    }
+
     /// What has been counted.
     pub(crate) fn counters(&self) -> Counters {
         self.counters
