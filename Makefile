@@ -1,5 +1,5 @@
 # librdmacm-gluster: cargo compiles, this file links, installs and checks.
-# For packagers: make; make install DESTDIR= PREFIX= LIBDIR= INCLUDEDIR= MANDIR= BINDIR= UNITDIR=
+# For packagers: make; make install DESTDIR= PREFIX= LIBDIR= INCLUDEDIR= MANDIR= BINDIR= UNITDIR= TMPFILESDIR=
 # GlusterFS's transport: make gluster; make install-gluster, the same and GLUSTER_TRANSPORTDIR=
 
 PREFIX ?= /usr/local
@@ -8,6 +8,7 @@ INCLUDEDIR ?= $(PREFIX)/include
 MANDIR ?= $(PREFIX)/share/man
 BINDIR ?= $(PREFIX)/bin
 UNITDIR ?= $(PREFIX)/lib/systemd/system
+TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
 DESTDIR ?=
 
 CARGO ?= cargo
@@ -93,11 +94,12 @@ install: all
 	chmod 644 $(DESTDIR)$(LIBDIR)/pkgconfig/rdmacm-gluster.pc
 	$(if $(MAN3),$(INSTALL) -m 644 $(MAN3) $(DESTDIR)$(MANDIR)/man3)
 	$(if $(MAN7),$(INSTALL) -m 644 $(MAN7) $(DESTDIR)$(MANDIR)/man7)
-	$(INSTALL) -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(UNITDIR)
+	$(INSTALL) -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(UNITDIR) $(DESTDIR)$(TMPFILESDIR)
 	$(INSTALL) -m 755 build/rcg $(DESTDIR)$(BINDIR)/rcg
 	$(INSTALL) -m 644 $(MAN8) $(DESTDIR)$(MANDIR)/man8
 	sed -e 's|@BINDIR@|$(BINDIR)|' tools/rcg-rpc-proxy@.service > $(DESTDIR)$(UNITDIR)/rcg-rpc-proxy@.service
 	chmod 644 $(DESTDIR)$(UNITDIR)/rcg-rpc-proxy@.service
+	$(INSTALL) -m 644 tools/rcg.tmpfiles.conf $(DESTDIR)$(TMPFILESDIR)/rcg.conf
 
 # One release of GlusterFS loads it. It stays loaded: its threads do.
 build/rdma.so: $(wildcard gluster/*.c gluster/*.h) gluster/rdma.map build/$(NAME).so Makefile FORCE
@@ -118,7 +120,7 @@ uninstall-gluster:
 	-rmdir $(DESTDIR)$(UNITDIR)/glusterd.service.d
 
 uninstall:
-	rm -f $(DESTDIR)$(BINDIR)/rcg $(DESTDIR)$(UNITDIR)/rcg-rpc-proxy@.service
+	rm -f $(DESTDIR)$(BINDIR)/rcg $(DESTDIR)$(UNITDIR)/rcg-rpc-proxy@.service $(DESTDIR)$(TMPFILESDIR)/rcg.conf
 	rm -f $(addprefix $(DESTDIR)$(MANDIR)/man8/,$(notdir $(MAN8)))
 	rm -f $(addprefix $(DESTDIR)$(LIBDIR)/,$(SHARED) $(SONAME) $(NAME).so $(NAME).a pkgconfig/rdmacm-gluster.pc)
 	rm -f $(DESTDIR)$(INCLUDEDIR)/rdmacm_gluster.h

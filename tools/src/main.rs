@@ -3,6 +3,7 @@
 mod bench;
 mod cpu;
 mod doctor;
+mod dump;
 mod host;
 mod info;
 mod link;
@@ -10,12 +11,15 @@ mod loopback;
 mod output;
 mod ping;
 mod probe;
+mod prometheus;
 mod proxy;
 mod raw;
 mod rpc_ping;
 mod serve;
 mod side;
 mod slots;
+mod sockets;
+mod top;
 mod words;
 mod xdr;
 
@@ -46,6 +50,10 @@ enum Command {
     Lat(bench::lat::Options),
     /// Measure how many octets pass in a second, over RDMA and over raw TCP
     Bw(bench::bw::Options),
+    /// Show what programs that use the library tell of themselves
+    Dump(dump::Options),
+    /// Show which connections of these programs move how much
+    Top(top::Options),
     /// Carry RPC (NFS, above all) between RPC-over-RDMA and TCP
     RpcProxy(proxy::Options),
     /// Make a NULL call to an RPC program over RDMA, as rpcinfo does over TCP
@@ -66,6 +74,8 @@ fn main() -> ExitCode {
         Command::Ping(options) => done(ping::run(&options)),
         Command::Lat(options) => done(bench::lat::run(&options)),
         Command::Bw(options) => done(bench::bw::run(&options)),
+        Command::Dump(options) => dump::run(&options),
+        Command::Top(options) => top::run(&options),
         Command::RpcProxy(options) => done(proxy::run(&options)),
         Command::RpcPing(options) => done(rpc_ping::run(&options)),
     };

@@ -71,14 +71,24 @@ fn bad_usage_is_2() {
 /// A server of this test's own, on ports that the kernel has chosen.
 struct Server {
     child: Child,
-    stdout: ChildStdout,
+    stdout: Option<ChildStdout>,
     port: String,
     tcp_port: String,
 }
 
 impl Server {
     fn new(args: &[&str]) -> Self {
+        Self::spawn(std::process::Command::cargo_bin("rcg").unwrap(), args)
+    }
+
+    /// One that has a statistics socket in `dir`.
+    fn watched(dir: &std::path::Path) -> Self {
         let mut command = std::process::Command::cargo_bin("rcg").unwrap();
+        command.env("RCG_STATS_DIR", dir);
+        Self::spawn(command, &[])
+    }
+
+    fn spawn(mut command: std::process::Command, args: &[&str]) -> Self {
         command.args(["serve", "127.0.0.1", "--port", "0", "--provider", "iwarp", "--json"]).args(args);
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut stdout = child.stdout.take().unwrap();
@@ -86,7 +96,7 @@ impl Server {
             serde_json::Deserializer::from_reader(&mut stdout).into_iter().next().unwrap().unwrap();
         let port = ready["address"].as_str().unwrap().rsplit(':').next().unwrap().to_owned();
         let tcp_port = ready["tcp_port"].to_string();
-        Self { child, stdout, port, tcp_port }
+        Self { child, stdout: Some(stdout), port, tcp_port }
     }
 
     /// The output of a client that ends with `code`.
@@ -104,9 +114,17 @@ impl Server {
         let mut text = String::new();
         // SAFETY: no pointers; the child has not been waited for.
         unsafe { libc::kill(self.child.id() as i32, libc::SIGTERM) };
-        self.stdout.read_to_string(&mut text).unwrap();
+        self.stdout.take().unwrap().read_to_string(&mut text).unwrap();
         assert!(self.child.wait().unwrap().success());
         serde_json::from_str(&text).unwrap()
+    }
+}
+
+impl Drop for Server {
+    /// A test that has failed leaves none.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -196,4 +214,73 @@ fn a_server_that_is_not_there_is_an_error() {
         assert_eq!(output.status.code(), Some(1));
         assert!(String::from_utf8_lossy(&output.stderr).contains("Connection refused"), "{output:?}");
     }
+}
+
+/// What `rcg` says of the sockets in `dir`.
+fn watch(dir: &std::path::Path, args: &[&str]) -> std::process::Output {
+    rcg(&[args, &["--dir", dir.to_str().unwrap()]].concat()).output().unwrap()
+}
+
+#[test]
+fn dump_and_top_show_live_connections() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::watched(dir.path());
+    let socket = std::fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap();
+    assert_eq!(socket.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+
+    // A client that moves octets until it is stopped.
+    let mut command = std::process::Command::cargo_bin("rcg").unwrap();
+    command.args(["bw", "127.0.0.1", "--port", &server.port, "--no-tcp", "--seconds", "60", "-o", "write"]);
+    let mut client = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let conn = loop {
+        let dumps: Value = serde_json::from_slice(&watch(dir.path(), &["dump", "--json"]).stdout).unwrap();
+        let conn = &dumps[0]["connections"][0];
+        if conn["stats"]["bytes_received"].as_u64() > Some(1 << 20) {
+            assert_eq!((&dumps[0]["program"], &dumps[0]["stats"]["requests"]), (&"rcg".into(), &1.into()));
+            break conn.clone();
+        }
+    };
+    let of = |name: &str| conn[name].as_str().unwrap().to_owned();
+    assert_eq!(
+        (of("state"), of("provider"), of("device")),
+        ("established".into(), "iwarp".into(), "tcp".into())
+    );
+    assert!(
+        of("local").ends_with(&server.port) && conn["error"].is_null() && conn["in_flight"].is_u64(),
+        "{conn}"
+    );
+
+    let lines: Value =
+        serde_json::from_slice(&watch(dir.path(), &["top", "-n", "1", "-i", "0.2", "--json"]).stdout)
+            .unwrap();
+    assert!(lines[0]["received_per_second"].as_f64().unwrap() > 0.0, "{lines}");
+    let text = String::from_utf8(watch(dir.path(), &["dump", "--format", "prometheus"]).stdout).unwrap();
+    for line in text.lines() {
+        // A comment, or NAME{LABELS} VALUE.
+        let sample = line
+            .rsplit_once(' ')
+            .is_some_and(|(name, value)| name.ends_with('}') && value.parse::<u64>().is_ok());
+        assert!(line.starts_with("# TYPE rcg_") || (line.starts_with("rcg_") && sample), "{line}");
+    }
+    assert!(text.contains("rcg_conn_bytes_received_total{program=\"rcg\""), "{text}");
+
+    client.kill().unwrap();
+    client.wait().unwrap();
+    server.end();
+    assert!(std::fs::read_dir(dir.path()).unwrap().next().is_none(), "the socket is left");
+    let output = watch(dir.path(), &["dump", "--json"]);
+    assert_eq!((output.status.code(), output.stdout.trim_ascii()), (Some(1), &b"[]"[..]));
+}
+
+#[test]
+fn without_the_directory_there_is_no_socket_and_no_word() {
+    let server = Server::watched(std::path::Path::new("/nonexistent/rcg"));
+    server.asked(&["ping"], 0);
+    server.end();
+    let dir = tempfile::tempdir().unwrap();
+    // What a program that was killed has left.
+    drop(std::os::unix::net::UnixListener::bind(dir.path().join("1-0.sock")).unwrap());
+    let output = watch(dir.path(), &["dump", "--json"]);
+    assert_eq!((output.status.code(), output.stdout.trim_ascii()), (Some(1), &b"[]"[..]));
 }

@@ -207,6 +207,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     signals.forever().next();
     let _ = listener.close();
     channels.iter().try_for_each(Channel::destroy).map_err(told)?;
+    shared.engine.destroy().map_err(told)?;
     let count = *shared.count.lock().unwrap_or_else(PoisonError::into_inner);
     options.format.show(&count, Count::text)
 }

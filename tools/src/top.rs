@@ -1,0 +1,158 @@
+//! `rcg top`: connections that move something now.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::io::{IsTerminal, stdout};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::output::Format;
+use crate::sockets::{Connection, Dump, NOBODY, Selection, number, sum};
+
+#[derive(Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    selection: Selection,
+    /// Seconds between two looks
+    #[arg(short, long, value_name = "SECONDS", default_value_t = 1.0)]
+    interval: f64,
+    /// Stop after so many; without end by default
+    #[arg(short = 'n', long, value_name = "N")]
+    count: Option<u64>,
+    #[command(flatten)]
+    format: Format,
+}
+
+/// What a connection has moved by some time.
+#[derive(Clone, Copy)]
+struct Moved {
+    time_ms: u64,
+    sent: u64,
+    received: u64,
+    operations: u64,
+}
+
+/// A connection since the last look.
+#[derive(Serialize)]
+struct Line {
+    program: String,
+    pid: u32,
+    id: u64,
+    state: String,
+    provider: String,
+    device: String,
+    peer: String,
+    sent_per_second: f64,
+    received_per_second: f64,
+    operations_per_second: f64,
+    in_flight: u64,
+    stalls: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+#[derive(Default)]
+struct Looks(HashMap<(u32, u64), Moved>);
+
+impl Looks {
+    /// Lines of one look, the busiest first.
+    fn lines(&mut self, dumps: &[Dump]) -> Vec<Line> {
+        let before = std::mem::take(&mut self.0);
+        let mut lines = Vec::new();
+        for dump in dumps {
+            lines.extend(dump.connections.iter().map(|conn| self.line(&before, dump, conn)));
+        }
+        let weight = |line: &Line| line.sent_per_second + line.received_per_second;
+        lines.sort_by(|one, other| weight(other).total_cmp(&weight(one)));
+        lines
+    }
+
+    fn line(&mut self, before: &HashMap<(u32, u64), Moved>, dump: &Dump, conn: &Connection) -> Line {
+        let of = |name| number(&conn.stats, name);
+        let now = Moved {
+            time_ms: dump.time_ms,
+            sent: of("bytes_sent"),
+            received: of("bytes_received"),
+            operations: sum(&conn.stats, "ops"),
+        };
+        let key = (dump.pid, conn.id);
+        self.0.insert(key, now);
+        // At the first look nothing is known to have moved.
+        let then = before.get(&key).copied().unwrap_or(now);
+        let seconds = now.time_ms.saturating_sub(then.time_ms).max(1) as f64 / 1000.0;
+        let rate = |now: u64, then: u64| now.saturating_sub(then) as f64 / seconds;
+        Line {
+            program: dump.program.clone(),
+            pid: dump.pid,
+            id: conn.id,
+            state: conn.state.clone(),
+            provider: conn.provider.clone(),
+            device: conn.device.clone(),
+            peer: conn.peer.clone(),
+            sent_per_second: rate(now.sent, then.sent),
+            received_per_second: rate(now.received, then.received),
+            operations_per_second: rate(now.operations, then.operations),
+            in_flight: conn.in_flight,
+            stalls: of("send_stalls") + of("recv_stalls") + of("queue_full"),
+            error: conn.error.clone(),
+        }
+    }
+}
+
+fn text(lines: &Vec<Line>) -> String {
+    let mut out = String::new();
+    if stdout().is_terminal() {
+        // Home, and clear what is below.
+        out += "\x1b[H\x1b[J";
+    }
+    out += "PROGRAM          PID     PEER                         STATE         DEVICE    MB/s out   MB/s in      op/s  \
+            FLIGHT  STALLS\n";
+    for line in lines {
+        // Writing to a String can't fail.
+        let _ = writeln!(
+            out,
+            "{:<16} {:<7} {:<28} {:<13} {:<8} {:>9.1} {:>9.1} {:>9.0} {:>7} {:>7}",
+            line.program,
+            line.pid,
+            line.peer,
+            line.state,
+            line.device,
+            line.sent_per_second / 1e6,
+            line.received_per_second / 1e6,
+            line.operations_per_second,
+            line.in_flight,
+            line.stalls
+        );
+    }
+    out
+}
+
+pub(crate) fn run(options: &Options) -> Result<ExitCode, String> {
+    if !(0.01..=86_400.0).contains(&options.interval) {
+        return Err("--interval is 0.01 to 86400".into());
+    }
+    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(|error| error.to_string())?;
+    let mut looks = Looks::default();
+    let mut dumps = options.selection.dumps();
+    looks.lines(&dumps);
+    let mut left = options.count;
+    while !dumps.is_empty() && left != Some(0) {
+        std::thread::sleep(Duration::from_secs_f64(options.interval));
+        if signals.pending().next().is_some() {
+            return Ok(ExitCode::SUCCESS);
+        }
+        dumps = options.selection.dumps();
+        options.format.show(&looks.lines(&dumps), text)?;
+        left = left.map(|left| left - 1);
+    }
+    if dumps.is_empty() {
+        eprintln!("rcg: {NOBODY}");
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
+}
