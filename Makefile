@@ -1,5 +1,6 @@
 # librdmacm-gluster: cargo compiles, this file links, installs and checks.
 # For packagers: make; make install DESTDIR= PREFIX= LIBDIR= INCLUDEDIR= MANDIR= BINDIR= UNITDIR= TMPFILESDIR=
+#   COMPLETIONSDIR=
 # GlusterFS's transport: make gluster; make install-gluster, the same and GLUSTER_TRANSPORTDIR=
 
 PREFIX ?= /usr/local
@@ -9,6 +10,7 @@ MANDIR ?= $(PREFIX)/share/man
 BINDIR ?= $(PREFIX)/bin
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
+COMPLETIONSDIR ?= $(PREFIX)/share/bash-completion/completions
 DESTDIR ?=
 
 CARGO ?= cargo
@@ -41,7 +43,7 @@ GLUSTER_RPATH = $(if $(filter /usr/lib%,$(LIBDIR)),,-Wl,-rpath,$(LIBDIR))
 
 .PHONY: all demo gluster install-gluster uninstall-gluster check check-quick check-kernel install uninstall header clean setup setup-check setup-kernel FORCE
 
-all: build/$(SHARED) build/$(SONAME) build/$(NAME).so build/$(NAME).a build/rcg
+all: build/$(SHARED) build/$(SONAME) build/$(NAME).so build/$(NAME).a build/rcg build/rcg.bash
 
 # Without cargo (sudo make install) what was built before is taken. $(1): which part.
 define cargo_build
@@ -61,6 +63,9 @@ $(CARGO_TARGET_DIR)/release/rcg: FORCE | $(ARCHIVE)
 
 build/rcg: $(CARGO_TARGET_DIR)/release/rcg | build
 	cp -f $< $@
+
+build/rcg.bash: build/rcg
+	build/rcg completion bash > $@
 
 build:
 	mkdir -p $@
@@ -94,12 +99,13 @@ install: all
 	chmod 644 $(DESTDIR)$(LIBDIR)/pkgconfig/rdmacm-gluster.pc
 	$(if $(MAN3),$(INSTALL) -m 644 $(MAN3) $(DESTDIR)$(MANDIR)/man3)
 	$(if $(MAN7),$(INSTALL) -m 644 $(MAN7) $(DESTDIR)$(MANDIR)/man7)
-	$(INSTALL) -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(UNITDIR) $(DESTDIR)$(TMPFILESDIR)
+	$(INSTALL) -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(UNITDIR) $(DESTDIR)$(TMPFILESDIR) $(DESTDIR)$(COMPLETIONSDIR)
 	$(INSTALL) -m 755 build/rcg $(DESTDIR)$(BINDIR)/rcg
 	$(INSTALL) -m 644 $(MAN8) $(DESTDIR)$(MANDIR)/man8
 	sed -e 's|@BINDIR@|$(BINDIR)|' tools/rcg-rpc-proxy@.service > $(DESTDIR)$(UNITDIR)/rcg-rpc-proxy@.service
 	chmod 644 $(DESTDIR)$(UNITDIR)/rcg-rpc-proxy@.service
 	$(INSTALL) -m 644 tools/rcg.tmpfiles.conf $(DESTDIR)$(TMPFILESDIR)/rcg.conf
+	$(INSTALL) -m 644 build/rcg.bash $(DESTDIR)$(COMPLETIONSDIR)/rcg
 
 # One release of GlusterFS loads it. It stays loaded: its threads do.
 build/rdma.so: $(wildcard gluster/*.c gluster/*.h) gluster/rdma.map build/$(NAME).so Makefile FORCE
@@ -120,7 +126,7 @@ uninstall-gluster:
 	-rmdir $(DESTDIR)$(UNITDIR)/glusterd.service.d
 
 uninstall:
-	rm -f $(DESTDIR)$(BINDIR)/rcg $(DESTDIR)$(UNITDIR)/rcg-rpc-proxy@.service $(DESTDIR)$(TMPFILESDIR)/rcg.conf
+	rm -f $(DESTDIR)$(BINDIR)/rcg $(DESTDIR)$(UNITDIR)/rcg-rpc-proxy@.service $(DESTDIR)$(TMPFILESDIR)/rcg.conf $(DESTDIR)$(COMPLETIONSDIR)/rcg
 	rm -f $(addprefix $(DESTDIR)$(MANDIR)/man8/,$(notdir $(MAN8)))
 	rm -f $(addprefix $(DESTDIR)$(LIBDIR)/,$(SHARED) $(SONAME) $(NAME).so $(NAME).a pkgconfig/rdmacm-gluster.pc)
 	rm -f $(DESTDIR)$(INCLUDEDIR)/rdmacm_gluster.h

@@ -1,6 +1,7 @@
 //! `rcg`: what an administrator of RDMA storage asks and runs.
 
 mod bench;
+mod completion;
 mod cpu;
 mod doctor;
 mod dump;
@@ -10,6 +11,7 @@ mod link;
 mod loopback;
 mod output;
 mod ping;
+mod plot;
 mod probe;
 mod prometheus;
 mod proxy;
@@ -50,6 +52,10 @@ enum Command {
     Lat(bench::lat::Options),
     /// Measure how many octets pass in a second, over RDMA and over raw TCP
     Bw(bench::bw::Options),
+    /// Measure how many connections come about in a second, and where their time goes
+    ConnectRate(bench::connects::Options),
+    /// Draw results of lat and bw
+    Plot(plot::Options),
     /// Show what programs that use the library tell of themselves
     Dump(dump::Options),
     /// Show which connections of these programs move how much
@@ -58,6 +64,8 @@ enum Command {
     RpcProxy(proxy::Options),
     /// Make a NULL call to an RPC program over RDMA, as rpcinfo does over TCP
     RpcPing(rpc_ping::Options),
+    /// Write a script that completes this command in a shell
+    Completion(completion::Options),
 }
 
 /// Of a command that either does its work or fails.
@@ -74,6 +82,9 @@ fn main() -> ExitCode {
         Command::Ping(options) => done(ping::run(&options)),
         Command::Lat(options) => done(bench::lat::run(&options)),
         Command::Bw(options) => done(bench::bw::run(&options)),
+        Command::ConnectRate(options) => done(bench::connects::run(&options)),
+        Command::Plot(options) => done(plot::run(&options)),
+        Command::Completion(options) => done(completion::run(&options)),
         Command::Dump(options) => dump::run(&options),
         Command::Top(options) => top::run(&options),
         Command::RpcProxy(options) => done(proxy::run(&options)),

@@ -284,3 +284,82 @@ fn without_the_directory_there_is_no_socket_and_no_word() {
     let output = watch(dir.path(), &["dump", "--json"]);
     assert_eq!((output.status.code(), output.stdout.trim_ascii()), (Some(1), &b"[]"[..]));
 }
+
+#[test]
+fn connect_rate_times_connects() {
+    let server = Server::new(&[]);
+    for concurrent in ["1", "4"] {
+        let report = server.compared(&["connect-rate", "-n", "20", "-c", concurrent]);
+        assert_eq!(
+            (report["rdma"]["times"]["count"].as_u64(), report["failed"].as_u64()),
+            (Some(20), Some(0))
+        );
+        assert_eq!(report["tcp"]["times"]["count"], 20);
+        assert!(report["rdma"]["connections_per_second"].as_f64().unwrap() > 0.0);
+        assert!(report["stages"]["handshake_us"].as_u64().unwrap() > 0, "{report}");
+    }
+    assert_eq!(server.end()["accepted"], 40);
+}
+
+#[test]
+fn plot_draws_a_line_for_each_kind() {
+    let server = Server::new(&[]);
+    let dir = tempfile::tempdir().unwrap();
+    let results = dir.path().join("results.json");
+    let mut text = String::new();
+    for size in ["64", "4096"] {
+        text += &server.compared(&["lat", "-n", "10", "--rounds", "1", "-s", size]).to_string();
+        text += &server
+            .compared(&["bw", "--seconds", "0.05", "--rounds", "1", "-o", "write", "-s", size])
+            .to_string();
+    }
+    server.end();
+    std::fs::write(&results, text).unwrap();
+    let drawing = dir.path().join("out.svg");
+    rcg(&["plot", results.to_str().unwrap(), "-o", drawing.to_str().unwrap()]).assert().success();
+    let svg = std::fs::read_to_string(&drawing).unwrap();
+    assert!(svg.trim_end().ends_with("</svg>"));
+    for name in [
+        "Round trip, median",
+        "Throughput",
+        "send, iwarp (tcp)",
+        "write, iwarp (tcp)",
+        "write, raw TCP",
+        "4 KiB",
+    ] {
+        assert!(svg.contains(name), "{name} is missing");
+    }
+    std::fs::write(&results, "{\"test\": 1}").unwrap();
+    let output = rcg(&["plot", results.to_str().unwrap(), "-o", "/nonexistent/x.svg"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("not a result of lat or bw"));
+}
+
+#[test]
+fn completion_is_a_script_that_bash_can_read() {
+    let output = rcg(&["completion", "bash"]).output().unwrap();
+    assert!(output.status.success());
+    let script = String::from_utf8(output.stdout).unwrap();
+    for command in ["doctor", "connect-rate", "rpc-proxy", "--bidirectional"] {
+        assert!(script.contains(command), "{command} is missing");
+    }
+    Command::new("bash").args(["-n", "/dev/stdin"]).write_stdin(script).assert().success();
+    for shell in ["zsh", "fish"] {
+        rcg(&["completion", shell]).assert().success();
+    }
+}
+
+#[test]
+fn each_command_has_help_and_a_manual_page() {
+    let help = String::from_utf8(rcg(&["--help"]).output().unwrap().stdout).unwrap();
+    let listed =
+        help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let commands: Vec<_> =
+        listed.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help").collect();
+    assert!(commands.len() > 10, "{help}");
+    for command in commands {
+        rcg(&[command, "--help"]).assert().success();
+        let page = format!("{}/../man/rcg-{command}.8", env!("CARGO_MANIFEST_DIR"));
+        assert!(std::path::Path::new(&page).exists(), "no {page}");
+    }
+}

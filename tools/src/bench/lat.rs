@@ -139,7 +139,8 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     let pair = |_| {
         let mut side = Side::of(&engine, Some(common.spin))?;
         let link = Link::open(&mut side, &common.peer, options.wants(), (size, 1))?;
-        let tcp = (!common.no_tcp).then(|| tcp::connect(common, options.tcp_wants()).map(|(raw, _)| raw));
+        let tcp =
+            (!common.no_tcp).then(|| tcp::connect(&common.place(), options.tcp_wants()).map(|(raw, _)| raw));
         Ok(Pair { side, link, tcp: tcp.transpose()? })
     };
     let mut pairs = (0..common.connections).map(pair).collect::<Result<Vec<_>, String>>()?;

@@ -1,6 +1,7 @@
-//! `rcg lat` and `rcg bw`: how fast, and compared with raw TCP in the same run.
+//! `rcg lat`, `rcg bw` and `rcg connect-rate`: how fast, and compared with raw TCP in the same run.
 
 pub(crate) mod bw;
+pub(crate) mod connects;
 mod figures;
 pub(crate) mod lat;
 mod pump;
@@ -65,8 +66,8 @@ pub(crate) struct Common {
 }
 
 impl Common {
-    fn spin(&self) -> Duration {
-        Duration::from_micros(self.spin.into())
+    fn place(&self) -> tcp::Place<'_> {
+        tcp::Place { peer: &self.peer, port: self.tcp_port, spin: Duration::from_micros(self.spin.into()) }
     }
 
     fn engine() -> Result<Arc<Engine>, String> {

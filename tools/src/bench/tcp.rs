@@ -1,11 +1,12 @@
 //! The same over TCP without RDMA.
 
 use std::net::{TcpStream, ToSocketAddrs};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::figures::Round;
 use super::{Common, Op, in_threads};
 use crate::cpu;
+use crate::link::Peer;
 use crate::raw::Raw;
 use crate::words::{TALLY, Tally, TcpWants};
 
@@ -13,17 +14,24 @@ fn told(error: std::io::Error) -> String {
     format!("raw TCP: {error}")
 }
 
+/// Where raw TCP is served.
+pub(super) struct Place<'a> {
+    pub(super) peer: &'a Peer,
+    /// `None` = the one after RDMA's.
+    pub(super) port: Option<u16>,
+    pub(super) spin: Duration,
+}
+
 /// Connects; the server's first tally.
-pub(super) fn connect(common: &Common, wants: TcpWants) -> Result<(Raw, Tally), String> {
-    let port = common.tcp_port.unwrap_or_else(|| common.peer.port.wrapping_add(1));
-    let host = &common.peer.host;
-    let missing = || format!("raw TCP: {host} has no address");
-    let mut failure = missing();
-    for address in (host.as_str(), port).to_socket_addrs().map_err(told)? {
-        match TcpStream::connect_timeout(&address, common.peer.patience()) {
+pub(super) fn connect(place: &Place<'_>, wants: TcpWants) -> Result<(Raw, Tally), String> {
+    let peer = place.peer;
+    let port = place.port.unwrap_or_else(|| peer.port.wrapping_add(1));
+    let host = peer.host.as_str();
+    let mut failure = format!("raw TCP: {host} has no address");
+    for address in (host, port).to_socket_addrs().map_err(told)? {
+        match TcpStream::connect_timeout(&address, peer.patience()) {
             Ok(stream) => {
-                let mut raw =
-                    Raw::new(stream, common.spin(), common.peer.congestion.as_deref()).map_err(told)?;
+                let mut raw = Raw::new(stream, place.spin, peer.congestion.as_deref()).map_err(told)?;
                 raw.write_all(&wants.emit()).map_err(told)?;
                 return tally(&mut raw).map(|tally| (raw, tally));
             }
@@ -127,7 +135,8 @@ fn read_to_end(raw: &mut Raw, size: usize) -> Result<Tally, String> {
 pub(super) fn round(common: &Common, make: impl Fn() -> Stream) -> Result<Round, String> {
     let plan = make();
     let wants = Stream::wants(plan.op, plan.both, plan.size);
-    let mut raws = (0..common.connections).map(|_| connect(common, wants)).collect::<Result<Vec<_>, _>>()?;
+    let mut raws =
+        (0..common.connections).map(|_| connect(&common.place(), wants)).collect::<Result<Vec<_>, _>>()?;
     let first = raws.first().map_or(0, |(_, tally)| tally.cpu_us);
     let (began, used) = (Instant::now(), cpu::used_us());
     let plan = make();
