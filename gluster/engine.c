@@ -86,11 +86,8 @@ int rdma_channel(uint32_t wanted, rcg_channel **channel)
 
 const char *rdma_why(void)
 {
-    static __thread char text[800];
-    rcg_error why = { RCG_ERROR_INIT };
+    static __thread rcg_error why;
 
-    if (rcg_last_error(&why))
-        return "unknown";
-    snprintf(text, sizeof text, "%s%s%s", why.text, why.remedy[0] ? ". " : "", why.remedy);
-    return text;
+    why.size = sizeof why;
+    return rcg_last_error(&why) ? "unknown" : why.text;
 }

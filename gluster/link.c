@@ -34,6 +34,31 @@ rcg_rpc_attr rdma_rpc_attr(const struct rdma_options *options)
                            .flags = RCG_RPC_NO_PADS | RCG_RPC_GLUSTERFS_IF_SILENT | RCG_RPC_STANDING_KEYS };
 }
 
+/* A port that only root has, where the server wants to see one (client-bind-insecure off). One that is free now; if it is
+ * not any more, the next connect finds another. */
+static void privileged(rpc_transport_t *this, struct sockaddr_storage *local, rcg_addr *out)
+{
+    const char *family = rdma_option_text(this, "transport.address-family");
+    bool six = family && strcmp(family, "inet6") == 0;
+    struct sockaddr_in *in = (struct sockaddr_in *)local;
+
+    /* The port is in the same place in both. */
+    *in = (struct sockaddr_in){ .sin_family = six ? AF_INET6 : AF_INET };
+    *out = (rcg_addr){ (struct sockaddr *)local, six ? sizeof(struct sockaddr_in6) : sizeof *in, 0 };
+    for (int port = 1023; port >= 512; port--) {
+        int fd = socket(in->sin_family, SOCK_STREAM | SOCK_CLOEXEC, 0), rc;
+
+        in->sin_port = htons((uint16_t)port);
+        rc = bind(fd, out->addr, out->length);
+        if (fd >= 0)
+            close(fd);
+        if (rc == 0)
+            return;
+    }
+    *out = (rcg_addr){ NULL, 0, 0 };
+    rdma_log(this, WARNING, 0, RDMA_MSG_OPTION, "no privileged port is free, or permitted");
+}
+
 static int begin(rpc_transport_t *this, struct rdma_private *priv, int port)
 {
     const struct rdma_options *options = &priv->options;
@@ -41,6 +66,7 @@ static int begin(rpc_transport_t *this, struct rdma_private *priv, int port)
     rcg_connect_attr attr = { RCG_CONNECT_ATTR_INIT, .provider = options->provider, .timeout_ms = options->timeout_ms,
                               .keepalive_ms = options->keepalive_ms, .rpc = &rpc };
     const char *host = rdma_option_text(this, "remote-host");
+    struct sockaddr_storage local = { 0 };
     char service[8];
     rcg_channel *channel;
     int rc;
@@ -57,6 +83,8 @@ static int begin(rpc_transport_t *this, struct rdma_private *priv, int port)
         return -ENOMEM;
     snprintf(this->peerinfo.identifier, sizeof this->peerinfo.identifier, "%s:%s", host, service);
     attr.context = priv->link;
+    if (!this->bind_insecure)
+        privileged(this, &local, &attr.local);
     rc = rdma_channel(options->channels, &channel);
     if (rc == 0)
         rc = rcg_connect_host(channel, host, service, &attr, &priv->link->conn);
@@ -137,7 +165,7 @@ static void log_end(struct rdma_link *link, const rcg_event *ev)
 {
     rpc_transport_t *trans = link->trans;
     struct rdma_private *priv = trans->private;
-    const char *text = ev->error ? ev->error->text : "", *remedy = ev->error ? ev->error->remedy : "";
+    const char *text = ev->error ? ev->error->text : "";
     bool asked = ev->status == -ECANCELED, left = ev->status == -ESHUTDOWN;
     rcg_rpc_info rpc = { RCG_RPC_INFO_INIT };
 
@@ -145,7 +173,7 @@ static void log_end(struct rdma_link *link, const rcg_event *ev)
         bool again = priv->failure == ev->status || asked;
         priv->failure = ev->status;
         gf_msg(trans->name, again ? GF_LOG_DEBUG : GF_LOG_WARNING, -ev->status, RDMA_MSG_CONNECT_FAILED,
-               "no connection with %s: %s%s%s", trans->peerinfo.identifier, text, remedy[0] ? ". " : "", remedy);
+               "no connection with %s: %s", trans->peerinfo.identifier, text);
         return;
     }
     rcg_rpc_query(ev->conn, &rpc);
