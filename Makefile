@@ -36,7 +36,7 @@ MAN8 := $(wildcard man/*.8)
 # The installed GlusterFS, whose version is that of its API without the API's own number: 7.10.3.
 GLUSTER_VERSION = $(shell pkg-config --modversion glusterfs-api | sed 's/^[0-9]*\.//')
 GLUSTER_TRANSPORTDIR ?= $(shell pkg-config --variable=libdir glusterfs-api)/glusterfs/$(GLUSTER_VERSION)/rpc-transport
-GLUSTER_INCLUDES = -I$(GLUSTER_INCLUDEDIR) -I$(GLUSTER_INCLUDEDIR)/rpc $(shell pkg-config --cflags glusterfs-api libtirpc)
+GLUSTER_INCLUDES = -isystem $(GLUSTER_INCLUDEDIR) -isystem $(GLUSTER_INCLUDEDIR)/rpc $(shell pkg-config --cflags glusterfs-api libtirpc)
 GLUSTER_INCLUDEDIR = $(shell pkg-config --variable=includedir glusterfs-api)/glusterfs
 # Where the system's linker does not look by itself, the transport says where the library is.
 GLUSTER_RPATH = $(if $(filter /usr/lib%,$(LIBDIR)),,-Wl,-rpath,$(LIBDIR))

@@ -38,6 +38,15 @@ _Static_assert(sizeof(struct rpc_transport_req) == 88, "rpc-transport.h is that 
 _Static_assert(sizeof(struct rpc_transport_reply) == 56, "rpc-transport.h is that of GlusterFS 10");
 _Static_assert(sizeof(struct iobuf) == 96, "iobuf.h is that of GlusterFS 10");
 _Static_assert(sizeof(struct iobref) == 64, "iobuf.h is that of GlusterFS 10");
+#elif RDMA_GLUSTERFS == 11 && defined(__x86_64__)
+_Static_assert(sizeof(struct rpc_transport) == 1280, "rpc-transport.h is that of GlusterFS 11");
+_Static_assert(sizeof(struct rpc_transport_pollin) == 304, "rpc-transport.h is that of GlusterFS 11");
+_Static_assert(sizeof(struct rpc_transport_req) == 80, "rpc-transport.h is that of GlusterFS 11");
+_Static_assert(sizeof(struct rpc_transport_reply) == 56, "rpc-transport.h is that of GlusterFS 11");
+_Static_assert(sizeof(struct iobuf) == 88, "iobuf.h is that of GlusterFS 11");
+_Static_assert(sizeof(struct iobref) == 64, "iobuf.h is that of GlusterFS 11");
+#elif RDMA_GLUSTERFS != 10 && RDMA_GLUSTERFS != 11
+#error "not tried with this release of GlusterFS: look at what its rpc-transport.h has changed"
 #endif
 _Static_assert(sizeof(struct rpc_transport_ops) == 10 * sizeof(void *), "rpc-transport.h has other operations");
 

@@ -13,6 +13,7 @@ struct rdma_link *link_new(rpc_transport_t *trans, struct rdma_door *door)
     link->door = door;
     INIT_LIST_HEAD(&link->waiting);
     INIT_LIST_HEAD(&link->held);
+    dump_link(link, true);
     return link;
 }
 
@@ -20,6 +21,7 @@ void link_free(struct rdma_link *link)
 {
     rpc_transport_t *trans = link->trans;
 
+    dump_link(link, false);
     rdma_pool_end(&link->pool);
     GF_FREE(link);
     rpc_transport_unref(trans);
@@ -90,6 +92,7 @@ static int begin(rpc_transport_t *this, struct rdma_private *priv, int port)
         rc = rcg_connect_host(channel, host, service, &attr, &priv->link->conn);
     if (rc) {
         rdma_log(this, WARNING, -rc, RDMA_MSG_CONNECT_FAILED, "%s: %s", this->peerinfo.identifier, rdma_why());
+        dump_link(priv->link, false);
         GF_FREE(priv->link);
         priv->link = NULL;
         /* Not the last reference: the caller has one. */

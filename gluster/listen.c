@@ -85,6 +85,7 @@ void door_request(const rcg_event *ev)
     attr.context = link;
     if (rcg_accept(ev->conn, &attr)) {
         /* The peer has gone; the rest is told of the door. */
+        dump_link(link, false);
         GF_FREE(link);
         child_free(child);
     }

@@ -12,7 +12,7 @@
 
 static const struct {
     size_t size, step;
-} sizes[RDMA_SIZES] = { { 32 << 10, 32 }, { 128 << 10, 16 }, { 256 << 10, 8 }, { 1 << 20, 4 } };
+} sizes[RDMA_SIZES] = { { 32 << 10, 16 }, { 128 << 10, 8 }, { 256 << 10, 4 }, { 1 << 20, 2 } };
 
 struct rdma_pool rdma_shared_pool;
 

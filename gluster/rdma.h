@@ -91,6 +91,7 @@ struct rdma_link {
     uint32_t provider; /* that is in use */
     uint32_t inline_send, inline_recv;
     struct rdma_pool pool;
+    struct list_head all;     /* links of the process */
     struct list_head waiting; /* calls of ours that the library has no room for */
     struct list_head held;    /* calls of the peer's while it is throttled */
 };
@@ -141,6 +142,13 @@ rpc_transport_pollin_t *message_new(rpc_transport_t *this, const void *data, siz
                                     struct iovec payload, void *cookie);
 /* Tells it, and ends it. */
 void message_tell(rpc_transport_t *this, rpc_transport_pollin_t *message);
+
+/* ---- dump.c ---- */
+
+/* A link has come or is going. */
+void dump_link(struct rdma_link *link, bool alive);
+/* Has a translator's statedump tell of its links. */
+void dump_attach(xlator_t *xl);
 
 /* ---- names.c ---- */
 

@@ -29,6 +29,7 @@ int32_t init(rpc_transport_t *this)
     }
     pthread_mutex_init(&priv->lock, NULL);
     rdma_options_read(this, &priv->options);
+    dump_attach(this->xl);
     this->private = priv;
     return 0;
 }
