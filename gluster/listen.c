@@ -181,6 +181,13 @@ static void retry(void *arg)
     pthread_mutex_unlock(&door->lock);
 }
 
+/* What may be there later: a device, its driver, the right to use it, descriptors, memory. */
+static bool may_come(int rc)
+{
+    return rc == -ENODEV || rc == -ENOENT || rc == -EACCES || rc == -EOPNOTSUPP || rc == -EMFILE || rc == -ENFILE ||
+           rc == -ENOMEM;
+}
+
 static int open_door(rpc_transport_t *this, struct rdma_door *door)
 {
     int rc = open_locked(door);
@@ -191,8 +198,8 @@ static int open_door(rpc_transport_t *this, struct rdma_door *door)
         return 0;
     }
     rdma_log(this, ERROR, -rc, RDMA_MSG_LISTEN_FAILED, "can't listen on %s: %s", this->myinfo.identifier, rdma_why());
-    /* A brick of a tcp,rdma volume does not survive a transport that can't listen. What is missing may come. */
-    if (rc == -EOPNOTSUPP || rc == -EMFILE || rc == -ENFILE || rc == -ENOMEM) {
+    /* A brick of a tcp,rdma volume does not survive a transport that can't listen. */
+    if (may_come(rc)) {
         retry_later(door);
         return 0;
     }

@@ -98,3 +98,12 @@ fi
 over_rdma a.log
 leave "$m/a"
 no_errors
+
+# A brick that has only what it can't have goes on without: with tcp,rdma GlusterFS does not survive a transport that fails.
+if [[ ${PROVIDER:-iwarp} == iwarp ]]; then
+    sed -i 's/option listen-port 24100/&\n    option transport.rdma.provider verbs/' "$WORK/server.vol"
+    glusterfsd -f "$WORK/server.vol" -l "$WORK/log/alone.log" -p /run/server.pid
+    await 10 grep -q 'MSGID: 103004' "$WORK/log/alone.log"
+    kill -0 "$(cat /run/server.pid)"
+    leave
+fi
