@@ -1,9 +1,9 @@
 /* Work on files of a mount, with contents that can be told again: each command writes, reads back and compares, or only
  * compares ("check").
  *
- *   files write|check DIR COUNT      COUNT small files in directories of 100
+ *   files write|check DIR COUNT      COUNT small files in directories of 20
  *   files stream|compare FILE MIB    one large file
- *   files names DIR                  names of up to 255 octets, in one directory and in depth
+ *   files names DIR COUNT            names of up to 255 octets, COUNT in one directory, and in depth
  *   files xattrs FILE                values of 1 octet to 60 KiB
  *   files direct FILE                O_DIRECT, holes, truncate
  *   files locks FILE FILE            one file by two clients
@@ -84,9 +84,9 @@ static void small_files(const char *dir, int count, int writing)
 {
     static char path[4096], text[20011];
     for (int i = 0; i < count; i++) {
-        snprintf(path, sizeof path, "%s/d%d", dir, i / 100);
-        if (writing && i % 100 == 0 && mkdir(path, 0755) && errno != EEXIST) FAIL("mkdir %s", path);
-        snprintf(path, sizeof path, "%s/d%d/f%d", dir, i / 100, i);
+        snprintf(path, sizeof path, "%s/d%d", dir, i / 20);
+        if (writing && i % 20 == 0 && mkdir(path, 0755) && errno != EEXIST) FAIL("mkdir %s", path);
+        snprintf(path, sizeof path, "%s/d%d/f%d", dir, i / 20, i);
         fill(text, small_size(i), (uint64_t)i);
         int fd = open_or_fail(path, writing ? O_CREAT | O_RDWR | O_TRUNC : O_RDONLY);
         if (writing) put(fd, text, small_size(i), 0, path);
@@ -128,11 +128,11 @@ static int entries(const char *dir)
     return n;
 }
 
-static void names(const char *dir)
+static void names(const char *dir, int count)
 {
     char path[8192], name[256];
     struct stat st;
-    for (int i = 0; i < 600; i++) {
+    for (int i = 0; i < count; i++) {
         int length = 255 - i % 7;
         snprintf(name, sizeof name, "%0*d", length, i);
         snprintf(path, sizeof path, "%s/%s", dir, name);
@@ -141,7 +141,7 @@ static void names(const char *dir)
     }
     errno = 0;
     int n = entries(dir);
-    CHECK(n == 600, "%d entries of 600", n);
+    CHECK(n == count, "%d entries of %d", n, count);
     strcpy(path, dir);
     for (int i = 0; i < 12; i++) {
         snprintf(path + strlen(path), sizeof path - strlen(path), "/%0200d", i);
@@ -222,10 +222,10 @@ int main(int argc, char **argv)
 {
     const char *what = argc > 2 ? argv[1] : "";
     int number = argc > 3 ? atoi(argv[3]) : 0;
-    alarm(300);
+    alarm(600);
     if (!strcmp(what, "write") || !strcmp(what, "check")) small_files(argv[2], number, *what == 'w');
     else if (!strcmp(what, "stream") || !strcmp(what, "compare")) stream(argv[2], number, *what == 's');
-    else if (!strcmp(what, "names")) names(argv[2]);
+    else if (!strcmp(what, "names")) names(argv[2], number);
     else if (!strcmp(what, "xattrs")) xattrs(argv[2]);
     else if (!strcmp(what, "direct")) direct(argv[2]);
     else if (!strcmp(what, "locks") && argc > 3) locks(argv[2], argv[3]);

@@ -3,6 +3,7 @@
 # that is started again.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 make_bricks
+small=${SMALL:-200} load=${LOAD:-64}
 start_glusterd
 b=$WORK/bricks m=$WORK/mnt
 gluster volume create v replica 3 transport tcp,rdma 10.77.0.1:"$b/1" 10.77.0.2:"$b/2" 10.77.0.3:"$b/3" force
@@ -14,27 +15,27 @@ mount_volume v "$m/rdma" transport=rdma
 mount_volume v "$m/tcp"
 over_rdma "*rdma.log"
 
-"$BIN/files" write "$m/rdma" 200
-"$BIN/files" check "$m/tcp" 200
+"$BIN/files" write "$m/rdma" "$small"
+"$BIN/files" check "$m/tcp" "$small"
 "$BIN/files" xattrs "$m/rdma/xattrs"
 "$BIN/files" locks "$m/rdma/lock" "$m/tcp/lock"
 "$BIN/gfapi" v /var/lib/glusterd/vols/v/v.rdma-fuse.vol
 over_rdma gfapi.log
 
 # Killed while it is written to; the writer does not notice. Files of before are written while it is away.
-"$BIN/files" stream "$m/rdma/load" 64 &
+"$BIN/files" stream "$m/rdma/load" "$load" &
 writer=$!
 await 20 test -s "$m/rdma/load"
 kill -KILL "$(brick_pid "$b/2")"
 wait $writer
-"$BIN/files" write "$m/rdma" 300
-"$BIN/files" compare "$m/tcp/load" 64
+"$BIN/files" write "$m/rdma" $((small * 3 / 2))
+"$BIN/files" compare "$m/tcp/load" "$load"
 gluster volume start v force
 # What of each brick is to be healed on others; and what GlusterFS says of it.
 healed() { test -z "$(find "$b"/*/.glusterfs/indices/xattrop "$b"/*/.glusterfs/indices/dirty -type f ! -name 'xattrop-*' ! -name 'dirty-*')"; }
 await 60 healed
 test "$(gluster volume heal v info | awk '/^Number of entries:/ { n += $4 } /is not connected/ { n++ } END { print n }')" = 0
-"$BIN/files" check "$m/rdma" 300
+"$BIN/files" check "$m/rdma" $((small * 3 / 2))
 COPIES=3 compare_bricks "$m/rdma" "$b/1" "$b/2" "$b/3"
 # It was not only healed: the client writes to it again.
 connected() { test "$(grep -c 'Connected, attached to remote volume' "$WORK"/log/*rdma.log)" -gt 3; }
