@@ -11,6 +11,19 @@ need() {
     esac
 }
 
+# GlusterFS's transport, and a stock GlusterFS to run it. libglusterfs-dev does not say what its headers include.
+need_gluster() {
+    need glusterd glusterfs-server
+    need mount.glusterfs glusterfs-client
+    need /usr/include/glusterfs/rpc/rpc-transport.h libglusterfs-dev
+    compgen -G '/usr/include/*/urcu/compiler.h' >/dev/null || need /nonexistent liburcu-dev
+    need /usr/include/uuid/uuid.h uuid-dev
+    need /usr/include/tirpc/rpc/rpc.h libtirpc-dev
+    need mkfs.xfs xfsprogs
+    need ss iproute2
+    need pgrep procps
+}
+
 install_missing() {
     ((${#missing[@]})) || return 0
     echo "setup: missing: ${missing[*]}"

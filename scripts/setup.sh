@@ -25,15 +25,6 @@ compgen -G '/usr/lib/llvm-*/lib/libclang.so' >/dev/null || need /nonexistent lib
 # `setup.sh check`: what `make check` wants beyond that.
 if [[ ${1:-} == check ]]; then
     need /usr/lib/llvm-19/lib/libclang.so libclang-19-dev
-    # GlusterFS's transport, and a stock GlusterFS to run it. libglusterfs-dev does not say what its headers include.
-    need glusterd glusterfs-server
-    need mount.glusterfs glusterfs-client
-    need /usr/include/glusterfs/rpc/rpc-transport.h libglusterfs-dev
-    need /usr/include/urcu/compiler.h liburcu-dev
-    need /usr/include/uuid/uuid.h uuid-dev
-    need /usr/include/tirpc/rpc/rpc.h libtirpc-dev
-    need mkfs.xfs xfsprogs
-    need ss iproute2
-    need pgrep procps
+    need_gluster
 fi
 install_missing

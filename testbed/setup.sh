@@ -35,6 +35,7 @@ need nfs-cp libnfs-utils
 need tshark tshark
 need dumpcap wireshark-common
 need setfacl acl
+need_gluster
 need flock util-linux
 need xz xz-utils
 need tar tar
