@@ -218,7 +218,7 @@ impl Channel {
     pub(super) fn conns(&self) -> Vec<Arc<Conn>> {
         let mut conns = Vec::new();
         each_object(|object| match object {
-            Object::Conn(conn) if std::ptr::eq(&**conn.channel(), self) => conns.push(conn),
+            Object::Conn(conn) if std::ptr::eq(&**conn.channel(), self) => conns.push(Arc::clone(conn)),
             _ => {}
         });
         conns

@@ -70,7 +70,7 @@ impl Engine {
         let mut listeners = Vec::new();
         each_object(|object| match object {
             Object::Listener(listener) if std::ptr::eq(&**listener.engine(), self) => {
-                listeners.push(listener)
+                listeners.push(Arc::clone(listener))
             }
             _ => {}
         });

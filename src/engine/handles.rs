@@ -86,13 +86,12 @@ impl<T: Clone> Handles<T> {
         if slot.generation == generation { slot.content.clone() } else { None }
     }
 
-    /// Shows all that is named now. What comes or goes meanwhile may be shown or not.
-    pub(super) fn for_each(&self, mut visit: impl FnMut(T)) {
+    /// Shows all that is named now. What comes or goes meanwhile may be shown or not. Nothing is cloned, so that nobody who
+    /// only looks is the last to have somebody else's object; `visit` takes no lock, as the slot's is held.
+    pub(super) fn for_each(&self, mut visit: impl FnMut(&T)) {
         let used = self.free.lock().next;
         for slot in (0..used).filter_map(|index| self.slot(index)) {
-            // The slot is free again before its content is looked at.
-            let content = slot.read().content.clone();
-            content.into_iter().for_each(&mut visit);
+            slot.read().content.iter().for_each(&mut visit);
         }
     }
 

@@ -138,7 +138,9 @@ impl Engine {
     pub(super) fn channels(&self) -> Vec<Arc<Channel>> {
         let mut channels = Vec::new();
         each_object(|object| match object {
-            Object::Channel(channel) if std::ptr::eq(&**channel.engine(), self) => channels.push(channel),
+            Object::Channel(channel) if std::ptr::eq(&**channel.engine(), self) => {
+                channels.push(Arc::clone(channel))
+            }
             _ => {}
         });
         channels

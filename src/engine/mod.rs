@@ -106,7 +106,7 @@ pub fn object(handle: usize) -> Option<Object> {
 }
 
 /// All that handles name now.
-fn each_object(visit: impl FnMut(Object)) {
+fn each_object(visit: impl FnMut(&Object)) {
     table().for_each(visit);
 }
 
