@@ -1816,7 +1816,8 @@ int rcg_conn_query(struct rcg_conn *conn, struct rcg_conn_info *out);
  * `conn`: set on success to a handle that is valid until RCG_EVENT_CLOSED; an event may come before the call returns.
  * Thread rule: any thread; also from callbacks.
  * Returns 0; -EINVAL, -E2BIG: bad attributes, addresses or NULL; -EAFNOSUPPORT: neither IPv4 nor IPv6; -EMSGSIZE: too
- * much private data; -EOPNOTSUPP: the provider is not available; -EBADF: not a live channel; -ENOMEM. Since 0.1.0.
+ * much private data; -ENODEV, -ENOENT, -EACCES: the provider can't be used, as rcg_engine_provider() says; -EBADF: not a
+ * live channel; -ENOMEM. Since 0.1.0.
  */
 int rcg_connect(struct rcg_channel *channel,
                 const struct rcg_addr *addrs,
@@ -1912,8 +1913,8 @@ int rcg_last_error(struct rcg_error *out);
  * `listener`: set on success to a handle that is valid until RCG_EVENT_CLOSED, which follows rcg_listener_close().
  * Thread rule: any thread; also from callbacks.
  * Returns 0; -EADDRINUSE, -EADDRNOTAVAIL, -EACCES: as of bind(2); -EINVAL, -E2BIG: bad attributes, address or NULL;
- * -EAFNOSUPPORT: neither IPv4 nor IPv6; -EOPNOTSUPP: the provider is not available; -EMFILE, -ENFILE: no descriptor is
- * left; -EBADF: not a live channel. Since 0.1.0.
+ * -EAFNOSUPPORT: neither IPv4 nor IPv6; -ENODEV, -ENOENT, -EACCES: the provider can't be used, as rcg_engine_provider()
+ * says, or has no device for the address; -EMFILE, -ENFILE: no descriptor is left; -EBADF: not a live channel. Since 0.1.0.
  */
 int rcg_listen(struct rcg_channel *channel,
                const struct sockaddr *addr,

@@ -165,7 +165,8 @@ pub(super) unsafe fn congestion(name: *const c_char) -> Option<CString> {
 /// `conn`: set on success to a handle that is valid until RCG_EVENT_CLOSED; an event may come before the call returns.
 /// Thread rule: any thread; also from callbacks.
 /// Returns 0; -EINVAL, -E2BIG: bad attributes, addresses or NULL; -EAFNOSUPPORT: neither IPv4 nor IPv6; -EMSGSIZE: too
-/// much private data; -EOPNOTSUPP: the provider is not available; -EBADF: not a live channel; -ENOMEM. Since 0.1.0.
+/// much private data; -ENODEV, -ENOENT, -EACCES: the provider can't be used, as rcg_engine_provider() says; -EBADF: not a
+/// live channel; -ENOMEM. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rcg_connect(
     channel: *mut rcg_channel,
