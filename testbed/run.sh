@@ -95,7 +95,7 @@ start=$SECONDS
 # Where the processor is emulated and shared, stalls say nothing: their detectors are off.
 setsid timeout --signal=TERM --kill-after=5 "$limit" \
     vng -r "$VMLINUZ" --disable-kvm --force-9p --cpus 2 --memory "$memory" --rwdir "$out" --verbose \
-    --append mitigations=off --append rcupdate.rcu_cpu_stall_suppress=1 --append nosoftlockup -- bash "$out/.command.sh" \
+    --append mitigations=off --append rcupdate.rcu_cpu_stall_suppress=1 --append nosoftlockup --append log_buf_len=4M -- bash "$out/.command.sh" \
     </dev/null >&7 2>&6 6>&- 7>&- 8>&- &
 machine=$!
 exec 6>&- 7>&-
