@@ -247,19 +247,22 @@ args=(bed_user -- --provider iwarp rdma:0.0.0.0:$RDMA_PORT tcp:$WIRE_KERNEL4:204
 proxy iwarp-again "${args[@]}"
 item "iwarp: the proxy is killed under load" survives_death iwarp-again $WIRE_USER4 "${args[@]}"
 item "iwarp: random reads and writes, verified" random_io 4.1 $WIRE_USER4 "$RANDOM_SECONDS"
+proxy_gets TERM
+# On ports of their own: a connection that a mount of before has left has no beginning in the capture, and can't be read.
+proxy iwarp-captured bed_user -- --provider iwarp rdma:0.0.0.0:$((RDMA_PORT + 1)) tcp:$WIRE_KERNEL4:2049
 for version in 3 4.1; do
     kinds="read write reply"
     [[ $version == 3 ]] || kinds+=" backchannel"
-    item "iwarp: a capture of the kernel's client and us, NFS $version" captured client-$version $RDMA_PORT "$kinds" \
-        on_mount $version $WIRE_USER4 "proto=rdma,port=$RDMA_PORT" a_little
+    item "iwarp: a capture of the kernel's client and us, NFS $version" captured client-$version $((RDMA_PORT + 1)) "$kinds" \
+        on_mount $version $WIRE_USER4 "proto=rdma,port=$((RDMA_PORT + 1))" a_little
 done
 proxy_gets TERM
-proxy iwarp-tcp-again bed_user -- --provider iwarp tcp:0.0.0.0:$TCP_PORT rdma:$WIRE_KERNEL4:$KERNEL_RDMA_PORT
+proxy iwarp-tcp-captured bed_user -- --provider iwarp tcp:0.0.0.0:$((TCP_PORT + 1)) rdma:$WIRE_KERNEL4:$KERNEL_RDMA_PORT
 for version in 3 4.1; do
     kinds="read write reply"
     [[ $version == 3 ]] || kinds+=" backchannel"
     item "iwarp: a capture of us and the kernel's server, NFS $version" captured server-$version $KERNEL_RDMA_PORT "$kinds" \
-        on_mount $version $WIRE_USER4 "proto=tcp,port=$TCP_PORT" a_little
+        on_mount $version $WIRE_USER4 "proto=tcp,port=$((TCP_PORT + 1))" a_little
 done
 proxy_gets TERM
 bed_wire_down
