@@ -121,9 +121,9 @@ on_mount() {
     unmounted && return $code
 }
 
-# over_rdma VERSION ADDRESS PORT: the kernel's client, with everything.
-over_rdma() { on_mount "$1" "$2" "proto=rdma,port=$3" use_files_in_chunks; }
-use_files_in_chunks() { use_files $W/source "$NAMES" && chunks_were_used; }
+# over_rdma VERSION ADDRESS PORT [FILE NAMES]: the kernel's client, with everything.
+over_rdma() { on_mount "$1" "$2" "proto=rdma,port=$3" use_files_in_chunks "${4:-$W/source}" "${5:-$NAMES}"; }
+use_files_in_chunks() { use_files "$1" "$2" && chunks_were_used; }
 over_tcp() { on_mount "$1" "$2" "proto=tcp,port=$3" use_files $W/small $((NAMES / 10)); }
 
 # A client that has nothing of the kernel's; libnfs_copies ADDRESS: in version 3, for which there must be a mountd at the address.
@@ -221,7 +221,7 @@ head -c 1M $W/source >$W/tiny
 
 for device in rxe siw; do
     bed_$device
-    item "$device: kernel to kernel" over_rdma 4.1 "$DUM4" $KERNEL_RDMA_PORT
+    item "$device: kernel to kernel" over_rdma 4.1 "$DUM4" $KERNEL_RDMA_PORT $W/small $((NAMES / 10))
     item "$device: the kernel's server answers rpc-ping" ping_answers "$RCG" rpc-ping "$DUM4"
     TEXT="versions 3 to 4" item "$device: rpc-ping, a version that is not there" ping_fails "$RCG" rpc-ping "$DUM4" 100003 9
     TEXT="does not have this program" \
@@ -234,7 +234,7 @@ for device in rxe siw; do
     item "$device: random reads and writes, verified" random_io 4.1 "$DUM4" "$RANDOM_SECONDS"
     proxy_gets TERM
     proxy $device-silent -- --no-private-data rdma:0.0.0.0:$RDMA_PORT tcp:127.0.0.1:2049
-    item "$device: without private data" over_rdma 3 "$DUM4" $RDMA_PORT
+    item "$device: without private data" over_rdma 3 "$DUM4" $RDMA_PORT $W/small $((NAMES / 10))
     proxy_gets TERM
     bed_${device}_down
 done

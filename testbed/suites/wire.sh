@@ -99,6 +99,8 @@ for mtu in 1500 9000; do
     done
     for role in connect listen; do
         item "we $role, MTU $mtu: bulk of $bulk MiB" "we_$role" 4 bulk "--bulk $bulk --crc on" "--bulk $bulk"
+        # All of it once is enough: who has connected makes no difference for data.
+        bulk=$((BULK / 8))
     done
 done
 item "nothing is left in the kernel" bed_no_kernel_objects
