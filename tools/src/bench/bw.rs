@@ -63,7 +63,7 @@ fn shares(options: &Options, load: Load) -> Result<Vec<Share>, String> {
     let (common, engine) = (&options.common, Common::engine()?);
     let threads = options.threads.min(common.connections);
     let share = |number| {
-        let mut side = Side::of(&engine, Some(common.spin))?;
+        let mut side = Side::of(&engine, Some(common.versus.spin))?;
         let mine = (0..common.connections).filter(|at| at % threads == number);
         let pumps = mine.map(|_| Pump::open(&mut side, &common.peer, load)).collect::<Result<_, _>>()?;
         Ok(Share { side, pumps })
@@ -100,7 +100,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     for _ in 0..common.rounds {
         rdma.push(rdma_round(&mut shares, seconds)?);
         progress.inc(1);
-        if !common.no_tcp {
+        if !common.versus.no_tcp {
             raw.push(tcp::round(common, || Stream {
                 op: common.op,
                 both,
@@ -114,7 +114,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     progress.finish_and_clear();
     let link =
         shares.first().and_then(|share| share.pumps.first()).map(|pump| &pump.link).ok_or("no connection")?;
-    let (rdma, tcp) = (Rate::of(rdma), (!common.no_tcp).then(|| Rate::of(raw)));
+    let (rdma, tcp) = (Rate::of(rdma), (!common.versus.no_tcp).then(|| Rate::of(raw)));
     let report = Report {
         test: "bw",
         op: common.op,

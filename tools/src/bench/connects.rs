@@ -9,8 +9,7 @@ use rdmacm_gluster::engine::{Event, kind};
 use serde::Serialize;
 
 use super::figures::{Times, histogram};
-use super::tcp::{self, Place};
-use super::{Common, in_threads};
+use super::{Common, Versus, in_threads, tcp};
 use crate::cpu;
 use crate::link::Peer;
 use crate::output::Format;
@@ -27,15 +26,8 @@ pub(crate) struct Options {
     /// Connections at a time
     #[arg(short, long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     concurrent: u32,
-    /// Microseconds to look for work before sleeping, with RDMA and with TCP
-    #[arg(long, value_name = "US", default_value_t = 50)]
-    spin: u32,
-    /// Port of raw TCP; the one after --port unless given
-    #[arg(long, value_name = "PORT")]
-    tcp_port: Option<u16>,
-    /// Do without the comparison
-    #[arg(long)]
-    no_tcp: bool,
+    #[command(flatten)]
+    versus: Versus,
     #[command(flatten)]
     format: Format,
 }
@@ -135,15 +127,13 @@ impl Churn<'_> {
 /// The same over TCP: until the server has said a word.
 fn raw(options: &Options) -> Result<Figures, String> {
     let (used, began) = (cpu::used_us(), Instant::now());
-    let spin = Duration::from_micros(options.spin.into());
     let share = options.number.div_ceil(options.concurrent);
     let mut shares = vec![share; options.concurrent as usize];
     let found = in_threads(&mut shares, |share| {
         let mut times = histogram();
         for _ in 0..*share {
             let began = Instant::now();
-            let place = Place { peer: &options.peer, port: options.tcp_port, spin };
-            drop(tcp::connect(&place, TcpWants { message: 16, answer: 0 })?);
+            drop(tcp::connect(&options.versus.place(&options.peer), TcpWants { message: 16, answer: 0 })?);
             times.saturating_record(began.elapsed().as_nanos() as u64);
         }
         Ok(times)
@@ -161,7 +151,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     let used = cpu::used_us();
     let mut churn = Churn {
         options,
-        side: Side::of(&Common::engine()?, Some(options.spin))?,
+        side: Side::of(&Common::engine()?, Some(options.versus.spin))?,
         began: HashMap::new(),
         times: histogram(),
         stages: Default::default(),
@@ -184,7 +174,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
         failed: churn.failed,
         failure: churn.failure.take(),
         rdma: Figures { connections_per_second: made as f64 / seconds, times },
-        tcp: (!options.no_tcp).then(|| raw(options)).transpose()?,
+        tcp: (!options.versus.no_tcp).then(|| raw(options)).transpose()?,
     };
     options.format.show(&report, Report::text)?;
     if report.failed > 0 { Err(format!("{} connections failed", report.failed)) } else { Ok(()) }

@@ -137,10 +137,10 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     let (common, size) = (&options.common, options.size as usize);
     let engine = Common::engine()?;
     let pair = |_| {
-        let mut side = Side::of(&engine, Some(common.spin))?;
+        let mut side = Side::of(&engine, Some(common.versus.spin))?;
         let link = Link::open(&mut side, &common.peer, options.wants(), (size, 1))?;
-        let tcp =
-            (!common.no_tcp).then(|| tcp::connect(&common.place(), options.tcp_wants()).map(|(raw, _)| raw));
+        let tcp = (!common.versus.no_tcp)
+            .then(|| tcp::connect(&common.place(), options.tcp_wants()).map(|(raw, _)| raw));
         Ok(Pair { side, link, tcp: tcp.transpose()? })
     };
     let mut pairs = (0..common.connections).map(pair).collect::<Result<Vec<_>, String>>()?;
@@ -152,7 +152,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
             timed(number, || operate(side, link, common.op, size))
         })?;
         progress.inc(1);
-        if !common.no_tcp {
+        if !common.versus.no_tcp {
             let wants = options.tcp_wants();
             round(&mut pairs, &mut raw, |pair| {
                 let raw = pair.tcp.as_mut().ok_or("no TCP connection")?;
@@ -164,7 +164,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     }
     progress.finish_and_clear();
     let link = &pairs.first().ok_or("no connection")?.link;
-    let (rdma, tcp) = (Times::of(&rdma.0, rdma.1), (!common.no_tcp).then(|| Times::of(&raw.0, raw.1)));
+    let (rdma, tcp) = (Times::of(&rdma.0, rdma.1), (!common.versus.no_tcp).then(|| Times::of(&raw.0, raw.1)));
     let report = Report {
         test: "lat",
         op: common.op,

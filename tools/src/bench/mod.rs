@@ -38,6 +38,27 @@ impl Op {
     }
 }
 
+/// How RDMA is compared with raw TCP.
+#[derive(Args)]
+struct Versus {
+    /// Microseconds to look for work before sleeping, with RDMA and with TCP
+    #[arg(long, value_name = "US", default_value_t = 50)]
+    spin: u32,
+    /// Port of raw TCP; the one after --port unless given
+    #[arg(long, value_name = "PORT")]
+    tcp_port: Option<u16>,
+    /// Do without the comparison
+    #[arg(long)]
+    no_tcp: bool,
+}
+
+impl Versus {
+    /// Where a peer serves raw TCP.
+    fn place<'a>(&self, peer: &'a Peer) -> tcp::Place<'a> {
+        tcp::Place { peer, port: self.tcp_port, spin: Duration::from_micros(self.spin.into()) }
+    }
+}
+
 /// What lat and bw have in common.
 #[derive(Args)]
 pub(crate) struct Common {
@@ -52,22 +73,15 @@ pub(crate) struct Common {
     /// Rounds; RDMA and raw TCP take turns
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
-    /// Microseconds to look for work before sleeping, with RDMA and with TCP
-    #[arg(long, value_name = "US", default_value_t = 50)]
-    spin: u32,
-    /// Port of raw TCP; the one after --port unless given
-    #[arg(long, value_name = "PORT")]
-    tcp_port: Option<u16>,
-    /// Do without the comparison
-    #[arg(long)]
-    no_tcp: bool,
+    #[command(flatten)]
+    versus: Versus,
     #[command(flatten)]
     format: Format,
 }
 
 impl Common {
     fn place(&self) -> tcp::Place<'_> {
-        tcp::Place { peer: &self.peer, port: self.tcp_port, spin: Duration::from_micros(self.spin.into()) }
+        self.versus.place(&self.peer)
     }
 
     fn engine() -> Result<Arc<Engine>, String> {
@@ -76,7 +90,7 @@ impl Common {
 
     /// A line on a terminal, which goes when all is done; nothing elsewhere.
     fn progress(&self) -> ProgressBar {
-        let kinds = if self.no_tcp { 1 } else { 2 };
+        let kinds = if self.versus.no_tcp { 1 } else { 2 };
         let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len}");
         let bar = ProgressBar::new(u64::from(self.rounds) * kinds);
         bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())).with_message(self.op.name())
