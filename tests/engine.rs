@@ -55,14 +55,12 @@ fn wr(opcode: Opcode, region: &Arc<Region>, offset: usize, length: usize, remote
     let mut sges = SgeList::new();
     sges.push(region.sge(region.base().wrapping_add(offset), length).unwrap());
     SendWr {
-        opcode,
         flags: flags::SIGNALED,
-        payload: Payload::Sges(sges),
         remote_addr: remote.0,
         remote_key: remote.1,
         imm: 7,
-        invalidate_key: 0,
         user: 42,
+        ..SendWr::new(opcode, Payload::Sges(sges))
     }
 }
 

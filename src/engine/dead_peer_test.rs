@@ -50,14 +50,11 @@ fn post(conn: &Arc<Conn>, opcode: Opcode, region: &Arc<Region>, remote: (u64, u3
     let mut sges = SgeList::new();
     sges.push(region.sge(region.base(), 8).unwrap());
     let mut wr = Some(SendWr {
-        opcode,
         flags,
-        payload: Payload::Sges(sges),
         remote_addr: remote.0,
         remote_key: remote.1,
-        imm: 0,
-        invalidate_key: 0,
         user: 1,
+        ..SendWr::new(opcode, Payload::Sges(sges))
     });
     conn.post(1, &mut |_| Ok(wr.take().unwrap())).unwrap();
 }

@@ -30,14 +30,10 @@ fn completions(vendor: u32, octets: usize) -> usize {
     let mut sges = SgeList::new();
     sges.push(region.sge(region.base(), octets).unwrap());
     let mut wr = Some(SendWr {
-        opcode: Opcode::Write,
-        flags: 0,
-        payload: Payload::Sges(sges),
         remote_addr: region.base() as u64,
         remote_key,
-        imm: 0,
-        invalidate_key: 0,
         user: 1,
+        ..SendWr::new(Opcode::Write, Payload::Sges(sges))
     });
     conn.post(1, &mut |_| Ok(wr.take().unwrap())).unwrap();
     let made = count() - before;

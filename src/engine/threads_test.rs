@@ -58,16 +58,7 @@ impl Sink for Player {
 
 fn serve(conn: &Arc<Conn>) {
     let payload = Payload::Inline(ArrayVec::try_from(&b"ball"[..]).unwrap());
-    let mut wr = Some(SendWr {
-        opcode: Opcode::Send,
-        flags: flags::INLINE,
-        payload,
-        remote_addr: 0,
-        remote_key: 0,
-        imm: 0,
-        invalidate_key: 0,
-        user: 0,
-    });
+    let mut wr = Some(SendWr { flags: flags::INLINE, ..SendWr::new(Opcode::Send, payload) });
     // The other side may have left already.
     let _ = conn.post(1, &mut |_| Ok(wr.take().unwrap()));
 }

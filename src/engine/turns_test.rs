@@ -64,16 +64,8 @@ pub(super) fn piece(region: &Arc<Region>, at: usize) -> SgeList {
 
 /// Posts one signalled Send.
 pub(super) fn send(conn: &Arc<Conn>, sges: SgeList) -> Result<()> {
-    let mut wr = Some(SendWr {
-        opcode: Opcode::Send,
-        flags: flags::SIGNALED,
-        payload: Payload::Sges(sges),
-        remote_addr: 0,
-        remote_key: 0,
-        imm: 0,
-        invalidate_key: 0,
-        user: 1,
-    });
+    let mut wr =
+        Some(SendWr { flags: flags::SIGNALED, user: 1, ..SendWr::new(Opcode::Send, Payload::Sges(sges)) });
     conn.post(1, &mut |_| Ok(wr.take().unwrap()))
 }
 

@@ -40,22 +40,10 @@ fn mutated(random: &mut Random, mut message: Vec<u32>) -> Vec<u8> {
 fn say(side: &Side, number: u32, octets: &[u8]) {
     let at = SOURCE + 4096 * number as usize;
     side.put(at, octets);
-    let (opcode, flags) = (Opcode::Send, 0);
     // A connection that has ended takes nothing.
     let _ = side.conn().post(1, &mut |_| {
-        let mut sges = SgeList::new();
-        sges.push(side.sge(at, octets.len()));
-        let payload = Octets::Sges(sges);
-        Ok(SendWr {
-            opcode,
-            flags,
-            payload,
-            remote_addr: 0,
-            remote_key: 0,
-            imm: 0,
-            invalidate_key: 0,
-            user: 0,
-        })
+        let sges = SgeList::from_iter([side.sge(at, octets.len())]);
+        Ok(SendWr::new(Opcode::Send, Octets::Sges(sges)))
     });
 }
 

@@ -235,6 +235,14 @@ pub struct SendWr {
     pub user: usize,
 }
 
+impl SendWr {
+    /// One without flags, without the peer's memory, and without a cookie.
+    pub const fn new(opcode: Opcode, payload: Payload) -> Self {
+        let (flags, remote_addr, remote_key, imm, invalidate_key, user) = (0, 0, 0, 0, 0, 0);
+        Self { opcode, flags, payload, remote_addr, remote_key, imm, invalidate_key, user }
+    }
+}
+
 /// A work request for the receive queue.
 #[derive(Debug)]
 pub struct RecvWr {

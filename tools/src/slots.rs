@@ -23,7 +23,7 @@ impl Slots {
 
     /// A receive into a piece, whose number is its cookie.
     pub(crate) fn recv(&self, slot: usize) -> Result<RecvWr> {
-        Ok(RecvWr { sges: list(self.sge(slot, self.size)?), user: slot })
+        Ok(RecvWr { sges: SgeList::from_iter([self.sge(slot, self.size)?]), user: slot })
     }
 
     /// A Send of the first `length` octets of a piece, whose number is its cookie.
@@ -38,21 +38,8 @@ impl Slots {
         (slot, length): (usize, usize),
         (remote_addr, remote_key): (u64, u32),
     ) -> Result<SendWr> {
-        Ok(SendWr {
-            opcode,
-            flags: flags::SIGNALED,
-            payload: Payload::Sges(if length > 0 { list(self.sge(slot, length)?) } else { SgeList::new() }),
-            remote_addr,
-            remote_key,
-            imm: 0,
-            invalidate_key: 0,
-            user: slot,
-        })
+        let sges = (length > 0).then(|| self.sge(slot, length)).transpose()?.into_iter().collect();
+        let wr = SendWr::new(opcode, Payload::Sges(sges));
+        Ok(SendWr { flags: flags::SIGNALED, remote_addr, remote_key, user: slot, ..wr })
     }
-}
-
-fn list(sge: Sge) -> SgeList {
-    let mut sges = SgeList::new();
-    sges.push(sge);
-    sges
 }

@@ -110,16 +110,8 @@ impl Ground {
 
     fn post_read(&mut self) -> Result<()> {
         let sges = self.elements(64, &[30, 34])?;
-        let mut request = Some(SendWr {
-            opcode: Opcode::Read,
-            flags: flags::SIGNALED,
-            payload: Payload::Sges(sges),
-            remote_addr: 0,
-            remote_key: 0,
-            imm: 0,
-            invalidate_key: 0,
-            user: 0,
-        });
+        let mut request =
+            Some(SendWr { flags: flags::SIGNALED, ..SendWr::new(Opcode::Read, Payload::Sges(sges)) });
         if self.qp.post_send(1, &mut |_| request.take().ok_or_else(Error::default)).is_ok() {
             self.posted += 1;
         }

@@ -297,14 +297,9 @@ mod test {
 
     fn operation(user: usize) -> Entry {
         let wr = SendWr {
-            opcode: Opcode::Write,
             flags: flags::SIGNALED,
-            payload: Payload::Inline(ArrayVec::new()),
-            remote_addr: 0,
-            remote_key: 0,
-            imm: 0,
-            invalidate_key: 0,
             user,
+            ..SendWr::new(Opcode::Write, Payload::Inline(ArrayVec::new()))
         };
         Entry::new(wr, ArrayVec::new(), 1)
     }

@@ -118,16 +118,7 @@ pub(super) fn active(stream: u64, keys: &Arc<KeyTable>, caps: Capabilities, para
 
 /// A work request without remote address.
 pub(super) fn wr(opcode: Opcode, payload: Payload) -> SendWr {
-    SendWr {
-        opcode,
-        flags: flags::SIGNALED,
-        payload,
-        remote_addr: 0,
-        remote_key: 0,
-        imm: 0,
-        invalidate_key: 0,
-        user: 0,
-    }
+    SendWr { flags: flags::SIGNALED, ..SendWr::new(opcode, payload) }
 }
 
 pub(super) fn post(qp: &mut QueuePair, request: SendWr) {
