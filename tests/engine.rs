@@ -198,3 +198,65 @@ fn accepted_connections_are_spread_over_channels_by_name() {
     servers[1..].iter().for_each(|side| side.channel.destroy().unwrap());
     engine.destroy().unwrap();
 }
+
+/// Somebody asks all the time; what has been counted once must not go, nor be counted twice.
+#[test]
+fn counters_lose_nothing_while_connections_come_and_go() {
+    const ROUNDS: u64 = 40;
+    let engine = Engine::create(EngineConfig::default()).unwrap();
+    let mut sides = [Side::new(&engine, false), Side::new(&engine, false)];
+    let mut listen = ListenConfig::default();
+    (listen.qp.recv_size, listen.qp.recv_count) = (64, 4);
+    let addr = resolve::numeric("127.0.0.1", "0").unwrap().remove(0);
+    let listener = sides[1].channel.listen(&addr, listen).unwrap();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut before, end) = (engine.stats(), Instant::now() + 6 * PATIENCE);
+            while !done.load(std::sync::atomic::Ordering::Relaxed) && Instant::now() < end {
+                let now = engine.stats();
+                assert!(now.connects >= before.connects && now.requests >= before.requests);
+                assert!(now.established >= before.established && now.established <= 2 * ROUNDS);
+                assert!(now.ops.iter().zip(before.ops).all(|(now, before)| *now >= before), "{now:?}");
+                assert!(now.events >= before.events && now.send_calls >= before.send_calls);
+                before = now;
+            }
+        });
+        for _ in 0..ROUNDS {
+            let target = Target::Addresses(vec![listener.info().local]);
+            let client = sides[0].channel.connect(target, ConnectConfig::default()).unwrap();
+            conn(&await_kind(&mut sides[1], kind::CONNECT_REQUEST)).accept(AcceptConfig::default()).unwrap();
+            await_kind(&mut sides[0], kind::ESTABLISHED);
+            post(&client, || SendWr {
+                opcode: Opcode::Send,
+                flags: 0,
+                payload: Payload::Sges(SgeList::new()),
+                remote_addr: 0,
+                remote_key: 0,
+                imm: 0,
+                invalidate_key: 0,
+                user: 0,
+            });
+            await_kind(&mut sides[1], kind::RECV);
+            client.disconnect().unwrap();
+            sides.iter_mut().for_each(|side| drop(await_kind(side, kind::CLOSED)));
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    let check = |when: &str| {
+        let stats = engine.stats();
+        assert_eq!(
+            (stats.connects, stats.requests, stats.established),
+            (ROUNDS, ROUNDS, 2 * ROUNDS),
+            "{when}"
+        );
+        let ops = [Opcode::Send, Opcode::Recv].map(|op| stats.ops[op as usize]);
+        assert_eq!(ops, [ROUNDS, ROUNDS], "{when}");
+        assert_eq!(stats.ended_for.iter().sum::<u64>(), 2 * ROUNDS, "{when}");
+        stats.open
+    };
+    check("while the channels live");
+    sides.iter().for_each(|side| side.channel.destroy().unwrap());
+    assert_eq!(check("after them"), 0);
+    engine.destroy().unwrap();
+}

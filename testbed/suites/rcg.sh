@@ -7,6 +7,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
 RCG=$BED_BIN/rcg
 PORT=18520
 OUT=$(mktemp -d)
+STATS=$OUT/stats
+mkdir "$STATS"
 
 # holds PYTHON: an expression on `r`, what the last command has written as JSON.
 holds() {
@@ -25,7 +27,7 @@ json() {
 }
 
 serve() {
-    "$RCG" serve --port $PORT --provider verbs "$1" >"$OUT/serve" 2>&1 &
+    RCG_STATS_DIR=$STATS "$RCG" serve --port $PORT --provider verbs "$1" >"$OUT/serve" 2>&1 &
     server=$!
     await 60 grep -q '^ready' "$OUT/serve" || { cat "$OUT/serve"; bed_die "rcg serve does not start"; }
 }
@@ -33,7 +35,23 @@ serve_ends() {
     kill -TERM $server
     await 30 bed_gone $server
     cat "$OUT/serve"
-    grep -q ' 0 refused, ' "$OUT/serve"
+    grep -q ' 0 refused, ' "$OUT/serve" && [[ ! $(ls "$STATS") ]]
+}
+# The server's statistics while a client of DEVICE moves octets.
+watched() {
+    local status=0
+    "$RCG" bw $DUM4 -o send -c 2 --seconds 120 --no-tcp >/dev/null 2>&1 &
+    local client=$!
+    await 60 moves "$1" || status=1
+    json 0 "len(r) == 2 and all(l['device'] == '$1' and l['state'] == 'established' for l in r)" top --dir "$STATS" -n 1 || status=1
+    "$RCG" dump --dir "$STATS" --format prometheus >"$OUT/prom" || status=1
+    grep '^rcg_conn_credits{.*device="'"$1"'".*} [1-9]' "$OUT/prom" || status=1
+    kill $client
+    return $status
+}
+moves() {
+    "$RCG" dump --dir "$STATS" --json >"$OUT/json" &&
+        holds "len(r) == 1 and len([c for c in r[0]['connections'] if c['device'] == '$1' and c['stats']['ops'].get('RECV', 0) > 0]) == 2" >/dev/null 2>&1
 }
 bed_gone() { ! kill -0 "$1" 2>/dev/null; }
 
@@ -63,6 +81,8 @@ on() {
         item "$device: bw $op" json 0 "$way and r['rdma']['bytes_per_second'] > 0 and r['ratio'] > 0" bw $DUM4 -o $op --seconds 1 --rounds 2
         item "$device: bw $op, both ways, 3 connections" json 0 "$way and r['rdma']['bytes_per_second'] > 0" bw $DUM4 -o $op -b -c 3 -t 2 --seconds 1 --rounds 2 --no-tcp
     done
+    item "$device: connect-rate" json 0 "$way and r['rdma']['times']['count'] == 10 and r['stages']['handshake_us'] > 0" connect-rate $DUM4 -n 10 -c 2
+    item "$device: dump and top of a server at work" watched "$device"
     item "$device: the server ends in good order" serve_ends
     item "$device: nothing is left in the kernel" bed_no_kernel_objects
 }
