@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 /// How far a connection had come. The numbers are those of `RCG_STAGE_*`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -106,6 +107,12 @@ impl Error {
     /// A bad argument: `EINVAL`.
     pub fn invalid(text: impl Into<Cow<'static, str>>) -> Self {
         Self::new(libc::EINVAL, Reason::Invalid, text)
+    }
+
+    /// Nothing was heard from the peer's host for `time`, in which it should have answered.
+    pub(crate) fn dead_peer(time: Duration) -> Self {
+        let text = format!("the peer's host has not answered for {} ms", time.as_millis());
+        Self::new(libc::ETIMEDOUT, Reason::PeerDead, text).at(Stage::Connected)
     }
 
     /// A call in the wrong state.

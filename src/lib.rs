@@ -10,6 +10,7 @@ pub mod error;
 pub mod iwarp;
 pub mod memory;
 pub mod rpc;
+pub mod tcp;
 pub mod verbs;
 pub mod wire;
 pub mod work;

@@ -11,8 +11,9 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("cm", &["error"]),
     ("memory", &["error"]),
     ("work", &["error", "memory"]),
-    ("iwarp", &["error", "wire", "cm", "memory", "work"]),
-    ("verbs", &["error", "wire", "cm", "memory", "work"]),
+    ("tcp", &[]),
+    ("iwarp", &["error", "wire", "cm", "memory", "work", "tcp"]),
+    ("verbs", &["error", "wire", "cm", "memory", "work", "tcp"]),
     ("engine", &["error", "cm", "memory", "work", "iwarp", "verbs"]),
     ("rpc", &["error", "wire", "memory", "work", "engine"]),
     ("capi", &["error", "wire", "cm", "memory", "work", "iwarp", "verbs", "engine", "rpc"]),
@@ -23,7 +24,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
 const EXCEPTIONS: &[(&str, &str)] = &[("memory/receive_pool.rs", "work"), ("rpc/session_test.rs", "verbs")];
 
 /// Modules without `unsafe`.
-const SAFE: &[&str] = &["wire", "cm"];
+const SAFE: &[&str] = &["wire", "cm", "tcp"];
 
 /// The only module with symbols for C.
 const EXPORTING: &str = "capi";

@@ -16,6 +16,10 @@ const KEEPALIVE: Duration = Duration::from_millis(100);
 /// A loaded machine may be late.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+type Make = fn(&str) -> DeviceConfig;
+const DEVICES: [(&str, Make); 3] =
+    [("InfiniBand", DeviceConfig::ib), ("iWARP", DeviceConfig::iwarp), ("siw", DeviceConfig::siw)];
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Death {
     /// It lives, and takes its time.
@@ -60,9 +64,8 @@ fn post(conn: &Arc<Conn>, opcode: Opcode, region: &Arc<Region>, remote: (u64, u3
 }
 
 /// Connects, posts, and waits until the end of a peer is noticed, but not before it dies.
-fn notices(iwarp: bool, death: Death, last: Last) {
+fn notices(make: Make, death: Death, last: Last) {
     let fabric = Fabric::enter();
-    let make = if iwarp { DeviceConfig::iwarp } else { DeviceConfig::ib };
     fabric.add_device(make("10.77.0.1"));
     let device = fabric.add_device(make("10.77.0.2"));
     let engine = Engine::create(EngineConfig::default()).unwrap();
@@ -139,23 +142,26 @@ fn notices(iwarp: bool, death: Death, last: Last) {
 #[test]
 fn a_peer_that_takes_its_time_is_not_dead() {
     for last in [Last::Nothing, Last::Silent, Last::ToldMessage, Last::SilentMessage] {
-        notices(false, Death::None, last);
+        notices(DeviceConfig::ib, Death::None, last);
+    }
+    for last in [Last::Nothing, Last::Silent] {
+        notices(DeviceConfig::siw, Death::None, last);
     }
 }
 
 /// As with a callback that takes its time, or a program that runs its channel now and then.
 #[test]
 fn who_is_away_does_not_blame_the_peer() {
-    notices(false, Death::Away, Last::Nothing);
+    notices(DeviceConfig::ib, Death::Away, Last::Nothing);
 }
 
 #[test]
 fn a_dead_peer_is_noticed() {
-    for iwarp in [false, true] {
+    for (name, make) in DEVICES {
         for death in [Death::Pulled, Death::Mute] {
             for last in [Last::Nothing, Last::Told, Last::Silent] {
-                eprintln!("iwarp {iwarp}, {death:?}, {last:?}");
-                notices(iwarp, death, last);
+                eprintln!("{name}, {death:?}, {last:?}");
+                notices(make, death, last);
             }
         }
     }

@@ -4,4 +4,3 @@ pub mod endpoint;
 pub mod handshake;
 pub mod qp;
 pub mod socket;
-pub mod stall;

@@ -9,8 +9,8 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, SockAddr, Socket as Raw, TcpKeepalive, Type};
 
 use super::qp::Piece;
-use super::stall::Liveness;
 use crate::error::{Error, Reason, Result, Stage};
+use crate::tcp::{Liveness, TCP_INFO_LEN};
 
 /// `TCP_RTO_MAX_MS` of linux/tcp.h.
 const TCP_RTO_MAX_MS: libc::c_int = 44;
@@ -167,9 +167,9 @@ impl Socket {
 
     /// What TCP knows about the peer's answers.
     pub fn liveness(&self) -> Result<Liveness> {
-        let mut info = TcpInfo::default();
-        let mut length = size_of::<TcpInfo>() as libc::socklen_t;
-        // SAFETY: `info` has `length` writable octets of plain numbers; an older kernel writes fewer.
+        let mut info = [0; TCP_INFO_LEN];
+        let mut length = info.len() as libc::socklen_t;
+        // SAFETY: `info` has `length` writable octets; an older kernel writes fewer.
         let result = unsafe {
             libc::getsockopt(
                 self.as_raw_fd(),
@@ -182,7 +182,7 @@ impl Socket {
         if result < 0 {
             return Err(Error::os("TCP_INFO", &io::Error::last_os_error()));
         }
-        Ok(info.liveness())
+        Ok(Liveness::of(&info))
     }
 }
 
@@ -208,52 +208,6 @@ fn retry(mut call: impl FnMut() -> isize) -> io::Result<usize> {
         let error = io::Error::last_os_error();
         if error.kind() != io::ErrorKind::Interrupted {
             return Err(error);
-        }
-    }
-}
-
-/// The beginning of the kernel's `struct tcp_info` (linux/tcp.h), up to the last field used here: libc's ends before
-/// `tcpi_notsent_bytes`.
-#[repr(C)]
-#[derive(Default)]
-struct TcpInfo {
-    state: [u8; 3],
-    probes: u8,
-    flags: [u8; 4],
-    rto_to_rcv_mss: [u32; 4],
-    unacked: u32,
-    sacked_to_fackets: [u32; 4],
-    last_data_sent: u32,
-    last_ack_sent: u32,
-    last_data_recv: u32,
-    last_ack_recv: u32,
-    pmtu_to_total_retrans: [u32; 11],
-    pacing_rates: [u64; 2],
-    bytes_acked: u64,
-    bytes_received: u64,
-    segs_out_in: [u32; 2],
-    notsent_bytes: u32,
-    min_rtt: u32,
-}
-
-const _: () = assert!(
-    std::mem::offset_of!(TcpInfo, unacked) == 24
-        && std::mem::offset_of!(TcpInfo, last_ack_recv) == 56
-        && std::mem::offset_of!(TcpInfo, bytes_acked) == 120
-        && std::mem::offset_of!(TcpInfo, notsent_bytes) == 144
-);
-
-impl TcpInfo {
-    fn liveness(&self) -> Liveness {
-        let ms = |n: u32| Duration::from_millis(n.into());
-        Liveness {
-            unacked: self.unacked,
-            unsent: self.notsent_bytes,
-            // The kernel's fast path takes data without noting the acknowledgement it carries.
-            last_ack: ms(self.last_ack_recv.min(self.last_data_recv)),
-            last_sent: ms(self.last_data_sent),
-            probes: self.probes.into(),
-            acked: self.bytes_acked,
         }
     }
 }

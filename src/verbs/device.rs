@@ -11,7 +11,7 @@ use crate::memory::{Access, Hold, Purpose, Region};
 use crate::verbs::types::{DeviceLimits, Rights};
 
 /// Vendor number of the kernel's soft iWARP, whose user library sends every invalidate for STag 0.
-const VENDOR_SIW: u32 = 0x0062_6d74;
+pub(super) const VENDOR_SIW: u32 = 0x0062_6d74;
 
 impl DeviceLimits {
     /// Whether a Send can invalidate a key of the peer's.

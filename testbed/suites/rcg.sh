@@ -26,8 +26,9 @@ json() {
     holds "$expression"
 }
 
+# serve ADDRESS [OPTION...]
 serve() {
-    RCG_STATS_DIR=$STATS "$RCG" serve --port $PORT --provider verbs "$1" >"$OUT/serve" 2>&1 &
+    RCG_STATS_DIR=$STATS "$RCG" serve --port $PORT --provider verbs "$@" >"$OUT/serve" 2>&1 &
     server=$!
     await 60 grep -q '^ready' "$OUT/serve" || { cat "$OUT/serve"; bed_die "rcg serve does not start"; }
 }
@@ -117,6 +118,26 @@ bed_rxe_down
 
 bed_siw
 on siw0 iwarp
+serve $DUM4 --keepalive 1
+item "siw0: who takes nothing but Writes outlives its keepalive" json 0 "r['rdma']['bytes_per_second'] > 0" bw $DUM4 -o write --seconds 5 --rounds 1 --no-tcp
+# Without the address nothing is delivered any more, and nobody says so.
+falls_silent() {
+    local status=0
+    timeout 60 "$RCG" bw $DUM4 -o "$1" --keepalive 2 --seconds 50 --rounds 1 --no-tcp >"$OUT/silent" 2>&1 &
+    local client=$!
+    await 30 established
+    ip addr del $DUM4/24 dev dum0
+    wait $client && status=1
+    ip addr add $DUM4/24 dev dum0
+    cat "$OUT/silent"
+    grep -q 'has not answered for 2000 ms' "$OUT/silent" && return $status
+}
+established() { "$RCG" dump --dir "$STATS" --json >"$OUT/json" && holds "any(c['state'] == 'established' for c in r[0]['connections'])" >/dev/null 2>&1; }
+for op in send read; do
+    item "siw0: a peer that falls silent, $op" falls_silent $op
+done
+kill -TERM $server
+await 30 bed_gone $server
 other_mac() {
     local status=0
     ip link set dum0 address 02:09:00:00:00:77

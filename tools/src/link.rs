@@ -1,13 +1,12 @@
 //! A client's connection to `rcg serve`.
 
-use std::ffi::CString;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use rdmacm_gluster::engine::{Conn, ConnectConfig, Event, QpConfig, Target, kind};
+use rdmacm_gluster::engine::{Conn, ConnectConfig, Event, Target, kind};
 
-use crate::side::{Provider, Side, Stages, Way, text_of, told};
+use crate::side::{Provider, Side, Stages, Tuning, Way, text_of, told};
 use crate::slots::Slots;
 use crate::words::{Offer, PORT, TALLY, Tally, Wants};
 
@@ -25,9 +24,8 @@ pub(crate) struct Peer {
     /// Seconds to wait for the connection, and for each answer
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub(crate) timeout: u32,
-    /// TCP's congestion control, for provider iwarp and raw TCP
-    #[arg(long, value_name = "NAME")]
-    pub(crate) congestion: Option<String>,
+    #[command(flatten)]
+    pub(crate) tuning: Tuning,
 }
 
 impl Peer {
@@ -43,16 +41,8 @@ impl Peer {
     pub(crate) fn config(&self, private_data: Vec<u8>, window: u32) -> ConnectConfig {
         // Messages that ask for a tally come on top, and what is done but not seen to be done.
         let depth = (window + 2) * 2;
-        let provider = self.provider.number();
-        let congestion = self.congestion.as_deref().and_then(|name| CString::new(name).ok());
         ConnectConfig {
-            qp: QpConfig {
-                provider,
-                send_depth: depth,
-                recv_depth: depth,
-                congestion,
-                ..QpConfig::default()
-            },
+            qp: self.tuning.config(self.provider, depth, depth),
             private_data,
             timeout_ms: self.timeout * 1000,
             ..ConnectConfig::default()

@@ -1,12 +1,14 @@
 //! One end of connections: an engine and a channel that this thread drives.
 
 use std::collections::VecDeque;
+use std::ffi::CString;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use clap::Args;
 use rdmacm_gluster::engine::{
     Channel, ChannelConfig, Conn, ConnInfo, ConnectConfig, Engine, EngineConfig, Event, Object,
-    PROVIDER_AUTO, PROVIDER_IWARP, PROVIDER_VERBS, Target, kind, object,
+    PROVIDER_AUTO, PROVIDER_IWARP, PROVIDER_VERBS, QpConfig, Target, kind, object,
 };
 use rdmacm_gluster::error::{Error, STAGE_COUNT};
 use serde::Serialize;
@@ -34,6 +36,30 @@ impl Provider {
     }
 }
 
+/// What `rcg serve` and its clients can set about their connections.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Tuning {
+    /// Seconds after which a silent peer is dead
+    #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    keepalive: u32,
+    /// TCP's congestion control, for provider iwarp and raw TCP
+    #[arg(long, value_name = "NAME")]
+    pub(crate) congestion: Option<String>,
+}
+
+impl Tuning {
+    pub(crate) fn config(&self, provider: Provider, send_depth: u32, recv_depth: u32) -> QpConfig {
+        QpConfig {
+            provider: provider.number(),
+            send_depth,
+            recv_depth,
+            keepalive_ms: self.keepalive * 1000,
+            congestion: self.congestion.as_deref().and_then(|name| CString::new(name).ok()),
+            ..QpConfig::default()
+        }
+    }
+}
+
 /// The name of a provider's number.
 pub(crate) fn provider_name(number: u32) -> &'static str {
     match number {
@@ -50,6 +76,11 @@ pub(crate) fn told(error: Error) -> String {
     } else {
         format!("{}; {}", error.text, error.remedy)
     }
+}
+
+/// An operation that the end of its connection has caught up with: why it ended is said by what comes next.
+fn is_flushed(event: &Event) -> bool {
+    matches!(event.kind, kind::RECV | kind::COMPLETION) && event.status == -libc::ECANCELED
 }
 
 /// What an event that is not the expected one says.
@@ -176,7 +207,12 @@ impl Side {
 
     fn fetch(&mut self) -> Result<(), String> {
         let waiting = &mut self.waiting;
-        self.channel.next(64, &mut |event| waiting.push_back(event.clone())).map(drop).map_err(told)
+        let mut keep = |event: &Event| {
+            if !is_flushed(event) {
+                waiting.push_back(event.clone())
+            }
+        };
+        self.channel.next(64, &mut keep).map(drop).map_err(told)
     }
 
     /// Passes the events there are to `take`, after waiting for the first for at most `patience`.
@@ -189,7 +225,7 @@ impl Side {
         loop {
             let mut result = Ok(());
             let count = self.channel.next(64, &mut |event| {
-                if result.is_ok() {
+                if result.is_ok() && !is_flushed(event) {
                     result = take(event);
                 }
             });

@@ -14,10 +14,10 @@ use socket2::SockAddr;
 use super::handshake::{Agreed, Initiator, Offer, Responder, max_private_data};
 use super::qp::{Capabilities, QueuePair, StagePool};
 use super::socket::{Options, Socket};
-use super::stall::StallWatch;
 use crate::cm::Event;
 use crate::error::{Error, Reason, Result, Stage};
 use crate::memory::KeyTable;
+use crate::tcp::stall::StallWatch;
 use crate::wire::mpa;
 
 /// Longest ULPDU towards peers of this library: 65024 octets of payload behind an untagged header.

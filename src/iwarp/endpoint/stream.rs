@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use super::super::qp::{Direct, Stop};
 use super::super::socket::Socket;
-use super::super::stall::Verdict;
 use super::{Endpoint, HOLD_STEP, NUDGES, Phase, Progress, established};
 use crate::cm::Event;
 use crate::error::{Error, Reason, Result, Stage};
+use crate::tcp::stall::Verdict;
 use crate::work::{RecvWr, SendWr};
 
 /// Gathers sent before other connections get their turn.
@@ -292,12 +292,7 @@ impl Endpoint {
         match self.watch.observe(now, live) {
             Verdict::Idle => self.watched = sent,
             Verdict::Progress | Verdict::Stalled => {}
-            Verdict::Dead => {
-                let text =
-                    format!("the peer's host has not answered for {} ms", self.policy.dead_peer.as_millis());
-                let error = Error::new(libc::ETIMEDOUT, Reason::PeerDead, text).at(Stage::Connected);
-                events.push(Event::StreamError(error));
-            }
+            Verdict::Dead => events.push(Event::StreamError(Error::dead_peer(self.policy.dead_peer))),
         }
     }
 }

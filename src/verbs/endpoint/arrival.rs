@@ -9,6 +9,7 @@ use super::post::{NUMBER_MASK, RECV_BIT};
 use super::{Endpoint, at};
 use crate::cm::Event;
 use crate::error::{Error, Reason, Stage};
+use crate::tcp::stall::{StallWatch, Verdict};
 use crate::verbs::types::{AsyncEvent, CmKind, ConnParam, Wc};
 
 /// How long the passive side on an iWARP device waits for the peer to speak first: an FPDU right behind the MPA reply
@@ -38,6 +39,8 @@ pub(super) struct Pulse {
     /// A third of the time after which a silent peer is dead: in one of them it is found silent, in one it is asked, and in
     /// one it may answer.
     interval: Duration,
+    /// Judges what TCP tells, on soft iWARP.
+    watch: StallWatch,
     due: Option<Instant>,
     heard: bool,
     asked: bool,
@@ -52,6 +55,7 @@ impl Pulse {
         Self {
             passive: false,
             interval: dead_peer / 3,
+            watch: StallWatch::new(dead_peer),
             due: None,
             heard: false,
             asked: false,
@@ -166,6 +170,9 @@ impl Endpoint {
         self.ready_by = None;
         if !self.connected && !self.ended {
             self.connected = true;
+            if self.is_siw() {
+                self.pulse.interval = self.pulse.watch.interval();
+            }
             self.pulse.start(now);
             if self.is_iwarp() && !self.passive() {
                 self.pulse.plan_nudge(now);
@@ -312,7 +319,11 @@ impl Endpoint {
         }
         if self.pulse.due.is_some_and(|at| at <= now) {
             self.pulse.start(now);
-            self.check_peer(events);
+            if self.is_siw() {
+                self.check_tcp(now, events);
+            } else {
+                self.check_peer(events);
+            }
         }
     }
 
@@ -324,14 +335,34 @@ impl Endpoint {
         // On iWARP no message waits: one without a receive ends the stream.
         let waits = self.sq.waits_for_answer(!self.is_iwarp());
         if self.pulse.asked && waits {
-            let text = format!("the peer's host has not answered for {} ms", self.plan.dead_peer.as_millis());
-            let error = Error::new(libc::ETIMEDOUT, Reason::PeerDead, text).at(Stage::Connected);
-            events.push(Event::StreamError(error));
+            events.push(Event::StreamError(Error::dead_peer(self.plan.dead_peer)));
         } else if self.sq.probing() == 0 && (self.sq.is_drained() || self.sq.has_silent_end()) {
             self.pulse.asked = true;
             let _ = self.post_probe(true);
         } else if waits {
             self.pulse.asked = true;
+        }
+    }
+
+    /// As [`Self::check_peer`] for soft iWARP, which completes a Write when TCP has it, and answers a Read of no octets
+    /// with some of its last request if it is sending at that moment (`siw_activate_tx` of Linux 6.1). Its TCP is the
+    /// kernel's, which can be asked.
+    fn check_tcp(&mut self, now: Instant, events: &mut Vec<Event>) {
+        let seen = self.id.as_ref().and_then(CmId::liveness);
+        let verdict = seen.map_or(Verdict::Idle, |seen| self.pulse.watch.observe(now, seen));
+        let silent = seen.map_or(self.pulse.interval, |seen| seen.last_ack);
+        let asks = self.sq.probing() > 0;
+        let dead = match verdict {
+            Verdict::Dead => true,
+            // Reads that are not answered hold back what asks.
+            Verdict::Idle => asks && silent >= self.plan.dead_peer,
+            Verdict::Progress | Verdict::Stalled => false,
+        };
+        if dead {
+            events.push(Event::StreamError(Error::dead_peer(self.plan.dead_peer)));
+        } else if verdict == Verdict::Idle && silent >= self.pulse.interval && !asks {
+            // Something to acknowledge. A TCP that can't be seen finds out in its own time that nobody does.
+            let _ = self.post_probe(false);
         }
     }
 }

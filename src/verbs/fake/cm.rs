@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::MutexGuard;
 use socket2::SockAddr;
@@ -13,6 +14,7 @@ use super::ids::Id;
 use super::signal::Signal;
 use super::work::RawQp;
 use crate::error::{Error, Reason, Result};
+use crate::tcp::Liveness;
 use crate::verbs::types::{CmKind, ConnParam, QpCaps};
 
 /// An event, copied.
@@ -241,6 +243,14 @@ impl CmId {
     /// The peer's address.
     pub(crate) fn peer(&self) -> Option<SockAddr> {
         self.fabric.lock().id(self.key).peer.map(SockAddr::from)
+    }
+
+    /// As `sys`'s. Where work is deferred the peer's host is silent.
+    pub(crate) fn liveness(&self) -> Option<Liveness> {
+        let state = self.fabric.lock();
+        let waiting = state.qps.get(&state.ids[&self.key].qp?)?.sends.len() as u32;
+        let silent = state.deferred.map_or(Duration::ZERO, |since| since.elapsed());
+        Some(Liveness { unacked: waiting, last_ack: silent, ..Liveness::default() })
     }
 
     /// `rdma_create_qp`: a reliable connected queue pair with one completion queue for both directions. Returns what

@@ -25,7 +25,7 @@ impl State {
     }
 
     pub(super) fn run_all(&mut self) {
-        if !self.deferred {
+        if self.deferred.is_none() {
             self.qps.keys().copied().collect::<Vec<_>>().into_iter().for_each(|qp| self.run(qp));
         }
     }

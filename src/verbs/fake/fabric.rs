@@ -16,6 +16,7 @@ use super::ids::Id;
 use super::queue::Qp;
 use super::signal::Signal;
 use crate::error::Result;
+use crate::verbs::device::VENDOR_SIW;
 use crate::verbs::types::{AsyncEvent, CmKind, ConnParam, DeviceLimits, Rights};
 
 /// Names an object of a fabric.
@@ -65,6 +66,13 @@ impl DeviceConfig {
         let mut config = Self::ib(addr);
         config.limits.iwarp = true;
         config.limits.max_read_sge = 1;
+        config
+    }
+
+    /// The kernel's soft iWARP.
+    pub(crate) fn siw(addr: &str) -> Self {
+        let mut config = Self::iwarp(addr);
+        config.limits.vendor = VENDOR_SIW;
         config
     }
 }
@@ -145,8 +153,8 @@ pub(super) struct State {
     pub(super) qps: BTreeMap<Key, Qp>,
     /// Events that come late (`Some`) or never.
     pub(super) late: Vec<(Option<Instant>, Queued)>,
-    /// Work requests run in `step` only.
-    pub(super) deferred: bool,
+    /// Since when work requests run in `step` only, if they do.
+    pub(super) deferred: Option<Instant>,
 }
 
 impl State {
@@ -323,7 +331,7 @@ impl Fabric {
 
     /// Work requests are run by [`Fabric::step`] only.
     pub(crate) fn defer_work(&self, deferred: bool) {
-        self.lock().deferred = deferred;
+        self.lock().deferred = deferred.then(Instant::now);
     }
 
     /// Runs one work request of each queue pair; whether there was any.

@@ -202,7 +202,7 @@ impl State {
             qp_ref.sends.push_back(request);
             if qp_ref.mode == Mode::Error {
                 self.flush(qp);
-            } else if !self.deferred {
+            } else if self.deferred.is_none() {
                 self.run(qp);
             }
         }
@@ -213,6 +213,7 @@ impl State {
         let qp_ref = &self.qps[&qp];
         let limits = &self.config(qp_ref.device).limits;
         let read = request.kind == WrKind::Read;
+        let misread = read && request.elements.is_empty() && limits.is_siw();
         let sges = if read { qp_ref.caps.send_sge.min(limits.max_read_sge) } else { qp_ref.caps.send_sge };
         if qp_ref.mode == Mode::Init || request.elements.len() > sges as usize {
             return Err(libc::EINVAL);
@@ -226,6 +227,9 @@ impl State {
                 return Err(libc::EINVAL);
             }
             request.inline = Some(gather(&request.elements));
+        }
+        if misread {
+            self.violation("a Read of no octets, which siw that is sending answers with some");
         }
         Ok(())
     }
@@ -250,7 +254,7 @@ impl State {
                 self.flush(qp);
             }
         }
-        if let Some(peer) = self.peer_qp(qp).filter(|_| !self.deferred) {
+        if let Some(peer) = self.peer_qp(qp).filter(|_| self.deferred.is_none()) {
             self.run(peer);
         }
         Ok(())

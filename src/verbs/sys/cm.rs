@@ -14,6 +14,8 @@ use super::device::{Cq, DeviceHandle, Pd};
 use super::work::RawQp;
 use super::{check, failed, failed_with, nonblocking};
 use crate::error::{Error, Reason, Result};
+use crate::tcp::Liveness;
+use crate::tcp::diag::liveness_between;
 use crate::verbs::types::{CmKind, ConnParam, QpCaps};
 
 /// `RDMA_OPTION_ID` and its options, which rdma-sys has not; `scripts/check.sh` compares them with the C header.
@@ -340,6 +342,12 @@ impl CmId {
     pub(crate) fn peer(&self) -> Option<SockAddr> {
         // SAFETY: as above.
         addr_of_storage(unsafe { &raw const (*self.raw.as_ptr()).route.addr.dst_addr_union.dst_storage })
+    }
+
+    /// What the kernel's TCP knows of the peer, where the device is one in front of it, as soft iWARP is.
+    pub(crate) fn liveness(&self) -> Option<Liveness> {
+        let (local, peer) = (self.local()?.as_socket()?, self.peer()?.as_socket()?);
+        liveness_between(local, peer).ok()
     }
 
     /// `rdma_create_qp`: a reliable connected queue pair with one completion queue for both directions. Returns what

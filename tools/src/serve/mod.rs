@@ -4,7 +4,6 @@ mod client;
 mod tcp;
 
 use std::collections::HashMap;
-use std::ffi::CString;
 use std::fmt::Write;
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,8 +11,7 @@ use std::time::Duration;
 
 use clap::Args;
 use rdmacm_gluster::engine::{
-    AcceptConfig, Channel, ChannelConfig, Engine, EngineConfig, Event, ListenConfig, QpConfig, Sink, kind,
-    resolve,
+    AcceptConfig, Channel, ChannelConfig, Engine, EngineConfig, Event, ListenConfig, Sink, kind, resolve,
 };
 use rdmacm_gluster::error::Error;
 use serde::Serialize;
@@ -21,7 +19,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::output::Format;
-use crate::side::{Provider, conn_of, told};
+use crate::side::{Provider, Tuning, conn_of, told};
 use crate::words::{MAX_WINDOW, Misfit, PORT, Wants};
 use client::Client;
 
@@ -47,9 +45,8 @@ pub(crate) struct Options {
     /// Microseconds that a thread looks for work before it sleeps
     #[arg(long, value_name = "US", default_value_t = 50)]
     spin: u32,
-    /// TCP's congestion control, for provider iwarp and raw TCP
-    #[arg(long, value_name = "NAME")]
-    congestion: Option<String>,
+    #[command(flatten)]
+    tuning: Tuning,
     /// Connections at a time
     #[arg(long, default_value_t = 1024)]
     max_connections: usize,
@@ -188,13 +185,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     let at = resolve::numeric(&options.address, &options.port.to_string())
         .and_then(|found| found.into_iter().next());
     let at = at.ok_or_else(|| format!("{} is no address", options.address))?;
-    let qp = QpConfig {
-        provider: options.provider.number(),
-        send_depth: MAX_WINDOW,
-        recv_depth: MAX_WINDOW + 1,
-        congestion: options.congestion.as_deref().and_then(|name| CString::new(name).ok()),
-        ..QpConfig::default()
-    };
+    let qp = options.tuning.config(options.provider, MAX_WINDOW, MAX_WINDOW + 1);
     let config = ListenConfig { qp, channels: channels.clone(), ..ListenConfig::default() };
     let first = channels.first().ok_or("no threads")?;
     let listener = first.listen(&at, config).map_err(told)?;
@@ -219,7 +210,7 @@ fn raw_tcp(local: &socket2::SockAddr, options: &Options) -> Result<u16, String> 
     let listener = TcpListener::bind(address).map_err(|error| format!("listen on {address}: {error}"))?;
     let port = listener.local_addr().map_err(|error| error.to_string())?.port();
     let (spin, max) = (Duration::from_micros(options.spin.into()), options.max_memory << 20);
-    let congestion = options.congestion.clone();
+    let congestion = options.tuning.congestion.clone();
     let serve = move || tcp::serve(&listener, spin, max, congestion.as_deref());
     std::thread::Builder::new().name("rcg-tcp".into()).spawn(serve).map_err(|error| error.to_string())?;
     Ok(port)

@@ -7,25 +7,10 @@
 
 use std::time::{Duration, Instant};
 
+use super::Liveness;
+
 /// Unanswered window probes without which a peer with a closed window is not called dead: one may get lost.
 const PROBES_MIN: u32 = 2;
-
-/// What TCP knows about the other end (`TCP_INFO`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Liveness {
-    /// Segments sent and not acknowledged.
-    pub unacked: u32,
-    /// Bytes in the send queue that were never sent.
-    pub unsent: u32,
-    /// Time since anything was heard from the peer: an acknowledgement of any kind, or data.
-    pub last_ack: Duration,
-    /// Time since data was last sent or resent.
-    pub last_sent: Duration,
-    /// Window probes sent since the peer was last heard.
-    pub probes: u32,
-    /// Bytes acknowledged since the connection began.
-    pub acked: u64,
-}
 
 /// What a look at a connection says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
