@@ -53,6 +53,8 @@ mod upper;
 #[cfg(test)]
 mod verbs_test;
 mod waker;
+#[cfg(test)]
+mod wildcard_test;
 
 use std::sync::{Arc, OnceLock};
 

@@ -118,7 +118,10 @@ bed_rxe_down
 
 bed_siw
 on siw0 iwarp
-serve $DUM4 --keepalive 1
+serve :: --keepalive 1
+for address in $DUM4 $DUM6; do
+    item "siw0: a listener on all addresses, $address" json 0 "r['device'] == 'siw0'" ping $address --count 2
+done
 item "siw0: who takes nothing but Writes outlives its keepalive" json 0 "r['rdma']['bytes_per_second'] > 0" bw $DUM4 -o write --seconds 5 --rounds 1 --no-tcp
 # Without the address nothing is delivered any more, and nobody says so.
 falls_silent() {

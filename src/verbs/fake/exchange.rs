@@ -38,7 +38,9 @@ impl State {
         let (Some(to), from) = (id_ref.peer, id_ref.local) else { return Err(libc::EINVAL) };
         let device =
             self.owner(to.ip()).filter(|device| self.config(*device).limits.iwarp == self.is_iwarp(id));
-        let listener = self.ids.iter().find(|(_, other)| other.phase == Phase::Listening && other.covers(to));
+        let siw = device.is_some_and(|device| self.config(device).limits.is_siw());
+        let listens = |other: &Id| other.phase == Phase::Listening && other.covers(to, siw);
+        let listener = self.ids.iter().find(|(_, other)| listens(other));
         let (Some(listener), Some(device)) = (listener.map(|(key, _)| *key), device) else {
             self.refuse(id, REJ_NO_LISTENER, &[]);
             return Ok(());

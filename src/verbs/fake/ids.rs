@@ -83,11 +83,11 @@ impl Id {
         matches!(self.phase, Phase::Replied | Phase::Accepted | Phase::Established)
     }
 
-    /// Whether it listens on this address.
-    pub(super) fn covers(&self, to: SocketAddr) -> bool {
+    /// Whether it listens on this address; siw does not take IPv4 for an id of both families.
+    pub(super) fn covers(&self, to: SocketAddr, siw: bool) -> bool {
         let Some(local) = self.local else { return false };
         let any = local.ip().is_unspecified()
-            && (local.is_ipv4() == to.is_ipv4() || (local.is_ipv6() && !self.v6only));
+            && (local.is_ipv4() == to.is_ipv4() || (local.is_ipv6() && !self.v6only && !siw));
         local.port() == to.port() && (any || local.ip() == to.ip())
     }
 }
@@ -162,12 +162,15 @@ impl State {
 
     /// Whether another id has the port, on this address or on all.
     fn in_use(&self, id: Key, addr: SocketAddr, counts: impl Fn(&Id) -> bool) -> bool {
-        let overlaps = |other: SocketAddr| {
+        let v6only = self.ids[&id].v6only;
+        let overlaps = |id: &Id, other: SocketAddr| {
             let any = other.ip().is_unspecified() || addr.ip().is_unspecified();
-            other.port() == addr.port() && (any || other.ip() == addr.ip())
+            let apart = other.is_ipv4() != addr.is_ipv4() && (v6only || id.v6only);
+            other.port() == addr.port() && (any || other.ip() == addr.ip()) && !apart
         };
         self.ids.iter().any(|(key, other)| {
-            *key != id && other.listener.is_none() && other.local.is_some_and(overlaps) && counts(other)
+            let overlaps = other.local.is_some_and(|local| overlaps(other, local));
+            *key != id && other.listener.is_none() && overlaps && counts(other)
         })
     }
 
