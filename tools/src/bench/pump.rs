@@ -150,9 +150,13 @@ pub(super) fn pump(side: &Side, pumps: &mut [Pump], seconds: f64) -> Result<Move
     let sum = |pumps: &[Pump]| pumps.iter().map(Pump::operations).sum::<u64>();
     let cpu = |pumps: &[Pump]| pumps.iter().map(|pump| pump.tally.cpu_us).max().unwrap_or(0);
     let (before, cpu_before, began) = (sum(pumps), cpu(pumps), Instant::now());
-    while began.elapsed().as_secs_f64() < seconds {
+    // At least once: who is kept from running would have measured nothing.
+    loop {
         pumps.iter_mut().try_for_each(Pump::fill)?;
         turn(side, pumps)?;
+        if began.elapsed().as_secs_f64() >= seconds {
+            break;
+        }
     }
     while !pumps.iter().all(Pump::is_done) {
         turn(side, pumps)?;
