@@ -174,6 +174,9 @@ impl KeyTable {
             }
         };
         let region_id = Arc::as_ptr(region) as usize;
+        if access.contains(Access::REMOTE_WRITE) {
+            region.count_write_key();
+        }
         let key = Key {
             stag,
             owner,
@@ -270,6 +273,9 @@ impl KeyTable {
     fn remove(&self, key: &Key) -> bool {
         if !key.revoke() {
             return false;
+        }
+        if let Some(region) = key.region.upgrade().filter(|_| key.access.contains(Access::REMOTE_WRITE)) {
+            region.forget_write_key();
         }
         {
             let mut inner = self.inner.write();

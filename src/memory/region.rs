@@ -52,6 +52,8 @@ pub struct Region {
     access: Access,
     /// Operations that hold a piece of the region, and [`CLOSED`].
     uses: AtomicU32,
+    /// Keys by which a peer may write.
+    write_keys: AtomicU32,
     table: Arc<KeyTable>,
     handle: AtomicUsize,
     of_arena: AtomicBool,
@@ -106,6 +108,7 @@ impl Region {
             length,
             access,
             uses: AtomicU32::new(0),
+            write_keys: AtomicU32::new(0),
             table: Arc::clone(table),
             handle: AtomicUsize::new(0),
             of_arena: AtomicBool::new(false),
@@ -176,6 +179,19 @@ impl Region {
     /// Ends a use.
     pub(crate) fn end_use(&self) {
         self.uses.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Whether a peer may write to it now.
+    pub(crate) fn is_writable_by_peers(&self) -> bool {
+        self.write_keys.load(Ordering::Acquire) > 0
+    }
+
+    pub(super) fn count_write_key(&self) {
+        self.write_keys.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(super) fn forget_write_key(&self) {
+        self.write_keys.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// Whether posted operations hold pieces of it.

@@ -158,6 +158,19 @@ impl Sge {
         }
         count
     }
+
+    /// Shows `count` octets at `offset` of the piece to `look`.
+    ///
+    /// # Safety
+    /// Nobody writes to them meanwhile: not their poster, who has promised that until the operation is complete, and no
+    /// peer (see [`Payload::stays`]).
+    pub(crate) unsafe fn look(&self, offset: usize, count: usize, look: impl FnOnce(&[u8])) {
+        let count = self.len().saturating_sub(offset).min(count);
+        if count > 0 {
+            // SAFETY: within the piece, whose region can't be deregistered while this element lives; the rest is the caller's.
+            look(unsafe { std::slice::from_raw_parts(self.ptr.add(offset).cast_const(), count) });
+        }
+    }
 }
 
 /// Scatter/gather elements of one work request.
@@ -211,6 +224,19 @@ impl Payload {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Whether it is what was copied when posted.
+    pub(crate) fn is_inline(&self) -> bool {
+        matches!(self, Self::Inline(_))
+    }
+
+    /// Whether no peer has a key to write to it: then what has been read of it is what will be sent.
+    pub(crate) fn stays(&self) -> bool {
+        match self {
+            Self::Inline(_) => true,
+            Self::Sges(sges) => !sges.iter().any(|sge| sge.region.is_writable_by_peers()),
+        }
     }
 }
 

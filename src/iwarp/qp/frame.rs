@@ -1,9 +1,10 @@
 //! FPDUs in the gather: header, payload, pad and CRC.
 
 use super::gather::Gather;
+use crate::wire::crc::{self, Crc32c};
 use crate::wire::ddp::{self, Header, Tagged, Untagged};
+use crate::wire::mpa;
 use crate::wire::rdmap::Opcode as Rdmap;
-use crate::wire::{crc, mpa};
 use crate::work::{Opcode, Payload, SendWr, flags};
 
 /// The header of a tagged segment.
@@ -33,11 +34,23 @@ pub(super) fn begin_frame(gather: &mut Gather, header: &Header, payload: usize) 
     }
 }
 
-/// Stages pad and CRC. With CRC the whole frame has been staged, so that what is sent is what was summed.
+/// Stages pad and CRC of a frame that is staged as a whole.
 pub(super) fn end_frame(gather: &mut Gather, ulpdu: usize, with_crc: bool) {
     let pad = mpa::pad(ulpdu);
     gather.stage(pad).fill(0);
     let sum = if with_crc { crc::crc32c(gather.staged_tail(mpa::LENGTH_FIELD + ulpdu + pad)) } else { 0 };
+    end(gather, sum);
+}
+
+/// The same of a frame whose payload stays where it is; `sum` has seen all that comes before the pad.
+pub(super) fn end_summed_frame(gather: &mut Gather, ulpdu: usize, mut sum: Crc32c) {
+    let pad = mpa::pad(ulpdu);
+    gather.stage(pad).fill(0);
+    sum.update(gather.staged_tail(pad));
+    end(gather, sum.finish());
+}
+
+fn end(gather: &mut Gather, sum: u32) {
     gather.stage(mpa::CRC_FIELD).copy_from_slice(&sum.to_le_bytes());
     gather.end_frame();
 }
@@ -58,13 +71,13 @@ pub(super) fn body_header(wr: &SendWr, offset: u64, msn: u32, last: bool) -> Hea
     untagged(opcode, invalidate, ddp::QN_SEND, msn, offset as u32, last)
 }
 
-/// Copies or refers to the next `chunk` octets of a payload and moves the cursor behind them.
+/// Copies, or refers to and sums if asked to, the next `chunk` octets of a payload and moves the cursor behind them.
 pub(super) fn put_payload(
     gather: &mut Gather,
     payload: &Payload,
     (sge, within): (&mut usize, &mut usize),
     chunk: usize,
-    copied: bool,
+    (copied, mut sum): (bool, Option<&mut Crc32c>),
 ) {
     let sges = match payload {
         Payload::Inline(octets) => {
@@ -82,6 +95,10 @@ pub(super) fn put_payload(
             element.read(*within, gather.stage(count));
         } else {
             gather.refer(element.ptr().wrapping_add(*within).cast_const(), count);
+            if let Some(sum) = &mut sum {
+                // SAFETY: posted, and no peer has a key to write there: `build_body` has asked.
+                unsafe { element.look(*within, count, |octets| sum.update(octets)) };
+            }
         }
         left -= count;
         *within += count;

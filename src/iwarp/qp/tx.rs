@@ -3,14 +3,15 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::frame::{begin_frame, body_header, end_frame, put_payload, tagged, untagged};
+use super::frame::{begin_frame, body_header, end_frame, end_summed_frame, put_payload, tagged, untagged};
 use super::gather::{BIG_STAGE, Gather, MAX_FRAMES, MAX_PIECES, SMALL_STAGE, StagePool};
 use super::{FirstFrame, OutstandingRead, QueuePair, State};
 use crate::memory::Key;
+use crate::wire::crc::Crc32c;
 use crate::wire::ddp::{self, Header};
 use crate::wire::mpa;
 use crate::wire::rdmap::{Opcode as Rdmap, ReadRequest, Terminate};
-use crate::work::{Opcode, Payload, flags};
+use crate::work::{Opcode, flags};
 
 /// Payloads up to this length are copied behind their header: cheaper than one more iovec.
 const COPY_LIMIT: usize = 256;
@@ -325,7 +326,8 @@ impl QueuePair {
         let last = offset + chunk as u64 == total;
         let header = body_header(wr, offset, msn, last);
         let ulpdu = header.len() + chunk;
-        let copied = self.params.crc || chunk <= COPY_LIMIT || matches!(wr.payload, Payload::Inline(_));
+        let shifts = self.params.crc && !wr.payload.stays();
+        let copied = shifts || chunk <= COPY_LIMIT || wr.payload.is_inline();
         let (stage, references) = if copied {
             (mpa::fpdu_len(ulpdu), 0)
         } else {
@@ -336,8 +338,16 @@ impl QueuePair {
             return (false, Some(Message::Body { seq, offset, sge, within, msn }));
         }
         begin_frame(&mut self.tx.gather, &header, chunk);
-        put_payload(&mut self.tx.gather, &wr.payload, (&mut sge, &mut within), chunk, copied);
-        end_frame(&mut self.tx.gather, ulpdu, self.params.crc);
+        let cursor = (&mut sge, &mut within);
+        if self.params.crc && !copied {
+            let mut sum = Crc32c::new();
+            sum.update(self.tx.gather.staged_tail(mpa::LENGTH_FIELD + header.len()));
+            put_payload(&mut self.tx.gather, &wr.payload, cursor, chunk, (copied, Some(&mut sum)));
+            end_summed_frame(&mut self.tx.gather, ulpdu, sum);
+        } else {
+            put_payload(&mut self.tx.gather, &wr.payload, cursor, chunk, (copied, None));
+            end_frame(&mut self.tx.gather, ulpdu, self.params.crc);
+        }
         if !last {
             return (true, Some(Message::Body { seq, offset: offset + chunk as u64, sge, within, msn }));
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::super::{Capabilities, FirstFrame, Parameters, QueuePair, StagePool, Stop};
 use super::support::*;
 use crate::error::Error;
-use crate::memory::KeyTable;
+use crate::memory::{Access, KeyTable, Owner};
 use crate::work::{MAX_INLINE, MAX_MESSAGE, Opcode, Payload, RecvWr, SendWr, SgeList, flags};
 
 fn hex(octets: &[u8]) -> String {
@@ -166,8 +166,7 @@ fn what_can_not_be_posted() {
     // Never touched: only its length matters.
     let half = MAX_MESSAGE as usize;
     // SAFETY: the memory outlives the region, or is never touched.
-    let endless =
-        unsafe { crate::memory::Region::new(&keys, base, half + 1, crate::memory::Access::LOCAL) }.unwrap();
+    let endless = unsafe { crate::memory::Region::new(&keys, base, half + 1, Access::LOCAL) }.unwrap();
     let list = [endless.sge(base, half).unwrap(), endless.sge(base, 1).unwrap()];
     assert_eq!(errno(&mut qp, wr(Opcode::Send, Payload::Sges(list.into_iter().collect()))), libc::EMSGSIZE);
     assert!(endless.deregister().is_ok(), "what is refused holds nothing");
@@ -272,6 +271,38 @@ fn managed_buffers_are_lent_and_released() {
     assert_eq!(read(lent[0].data), [1; 16], "lent until the queue pair is gone");
     let mut unlent = fresh(params(false));
     assert!(unlent.release(1).is_err());
+}
+
+/// With CRC a payload stays where it is, but not one that a peer could change between its sum and its sending.
+#[test]
+fn only_what_a_peer_may_write_to_is_copied_for_its_sum() {
+    let keys = KeyTable::new();
+    let mut qp = active(1, &keys, caps(4), params(true));
+    let memory = Memory::filled(&keys, 1000, 1, 7);
+    let mut stays = || {
+        let sges = memory.sges(&[(1, 300), (400, 299)]).unwrap();
+        post(&mut qp, wr(Opcode::Send, Payload::Sges(sges)));
+        assert!(qp.fill());
+        let stays = qp.tx.gather.pieces().iter().any(|piece| memory.holds(piece.ptr()));
+        // Its pad and its sum are right.
+        assert_eq!(ulpdus(&drain(&mut qp), true)[0][18..], [1; 599]);
+        completions(&mut qp);
+        stays
+    };
+    assert!(stays());
+    let (read, write) = (Access::REMOTE_READ, Access::REMOTE_WRITE);
+    let first = memory.region.key(Owner::Domain, 0, 10, read).unwrap();
+    assert!(stays());
+    let second = memory.region.key(Owner::Domain, 0, 10, write).unwrap();
+    assert!(!stays());
+    memory.region.revoke_key(first).unwrap();
+    assert!(!stays());
+    memory.region.revoke_key(second).unwrap();
+    assert!(stays());
+    let third = memory.region.key(Owner::Stream(1), 0, 10, write).unwrap();
+    assert!(!stays());
+    keys.invalidate(third, 1).unwrap();
+    assert!(stays());
 }
 
 /// Nothing grows once a queue pair is ready, and what it holds is what it says.
