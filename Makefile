@@ -41,13 +41,13 @@ GLUSTER_INCLUDEDIR = $(shell pkg-config --variable=includedir glusterfs-api)/glu
 # Where the system's linker does not look by itself, the transport says where the library is.
 GLUSTER_RPATH = $(if $(filter /usr/lib%,$(LIBDIR)),,-Wl,-rpath,$(LIBDIR))
 
-.PHONY: all demo gluster install-gluster uninstall-gluster check check-quick check-kernel install uninstall header clean setup setup-check setup-kernel FORCE
+.PHONY: all deb demo gluster install-gluster uninstall-gluster check check-quick check-kernel install uninstall header clean setup setup-check setup-kernel FORCE
 
 all: build/$(SHARED) build/$(SONAME) build/$(NAME).so build/$(NAME).a build/rcg build/rcg.bash
 
-# Without cargo (sudo make install) what was built before is taken. $(1): which part.
+# Without cargo (sudo make install) what was built before is taken. +: cargo shares make's jobs. $(1): which part.
 define cargo_build
-	@if command -v $(CARGO) >/dev/null 2>&1; then \
+	+@if command -v $(CARGO) >/dev/null 2>&1; then \
 		$(CARGO) build --release --locked $(1); \
 	elif [ ! -f $@ ]; then \
 		echo "no $(CARGO) in PATH and nothing built yet" >&2; exit 1; \
@@ -109,7 +109,7 @@ install: all
 
 # One release of GlusterFS loads it. It stays loaded: its threads do.
 build/rdma.so: $(wildcard gluster/*.c gluster/*.h) gluster/rdma.map build/$(NAME).so Makefile FORCE
-	$(CC) -shared -fPIC -O2 -g -Wall -Wextra -Werror -o $@ $(CFLAGS) $(LDFLAGS) \
+	$(CC) -shared -fPIC -O2 -g -Wall -Wextra -Werror -o $@ $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) \
 		-DRDMA_GLUSTERFS=$(firstword $(subst ., ,$(GLUSTER_VERSION))) -Iinclude $(GLUSTER_INCLUDES) \
 		$(wildcard gluster/*.c) -Wl,--version-script=gluster/rdma.map \
 		-Wl,-z,defs -Wl,-z,relro -Wl,-z,now -Wl,-z,nodelete $(GLUSTER_RPATH) -Lbuild -lrdmacm-gluster -lgfrpc -lglusterfs
@@ -136,6 +136,10 @@ uninstall:
 # Brings include/rdmacm_gluster.h up to date with src/capi.
 header:
 	UPDATE_HEADER=1 $(CARGO) test --locked --test header
+
+# Debian packages, in build/deb.
+deb: all
+	@scripts/deb.sh lint
 
 setup:
 	@scripts/setup.sh

@@ -141,6 +141,7 @@ map_functions() { sed -n 's/^[[:space:]]*\(rcg_[a-z0-9_]*\);$/\1/p' abi/librdmac
 exported_symbols() {
     nm -D --defined-only --with-symbol-versions "$ROOT/lib/librdmacm-gluster.so" | awk '$2 != "A" { print $3 }'
 }
+debian_symbols() { sed -n 's/^ \(rcg_[a-z0-9_]*\)@.*/\1/p' debian/librdmacm-gluster0.symbols | LC_ALL=C sort -u; }
 manual_pages() { find man -name 'rcg_*.3' -printf '%f\n' | sed 's/\.3$//' | LC_ALL=C sort -u; }
 
 same_names() {
@@ -172,6 +173,25 @@ native_libraries() {
     test -n "$said"
     diff -u --label rustc --label Libs.private <(tr ' ' '\n' <<<"$said" | LC_ALL=C sort -u) \
         <(tr ' ' '\n' <<<"$template" | LC_ALL=C sort -u)
+}
+
+# ---- Debian packages ----
+
+# Version and state are those of Cargo.toml and CHANGELOG.md.
+debian_changelog() {
+    local state='[0-9-]*'
+    [[ $(dpkg-parsechangelog -S Version) == "$(cargo_version)" ]]
+    [[ $(dpkg-parsechangelog -S Distribution) != UNRELEASED ]] || state=unreleased
+    grep -m 1 '^## ' CHANGELOG.md | grep -x "## $(cargo_version) ($state)"
+}
+
+# The crates that are linked, and that all are free to use under Expat; rdma-sys says so in a file.
+debian_copyright() {
+    "$CARGO" tree --locked -p rcg -e normal,no-proc-macro --prefix none -f '{p} {l}' | grep -v " ($TOP" >"$WORK/crates"
+    diff -u --label debian/copyright --label linked \
+        <(sed -n 's/^  \([A-Za-z0-9_-]*\): .*/\1/p' debian/copyright | LC_ALL=C sort) \
+        <(cut -d ' ' -f 1 "$WORK/crates" | LC_ALL=C sort -u)
+    ! grep -v '^rdma-sys ' "$WORK/crates" | grep -vw MIT
 }
 
 # ---- C programs ----
@@ -221,9 +241,8 @@ C
     fi
 }
 
-version_agrees() {
-    [[ $(pkg-config --modversion rdmacm-gluster) == $(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1) ]]
-}
+cargo_version() { sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1; }
+version_agrees() { [[ $(pkg-config --modversion rdmacm-gluster) == "$(cargo_version)" ]]; }
 
 readme_example() {
     awk '/^```c[[:space:]]*$/ { inside = 1; text = ""; next }
@@ -421,6 +440,10 @@ full() {
     item "make" timeout $LONG_LIMIT make --no-print-directory all
     item "make install" install_product
     item "make install and uninstall with DESTDIR" install_and_uninstall
+    item "debian/changelog" debian_changelog
+    item "debian/copyright" debian_copyright
+    item "Debian packages" env DPKG_DEB_COMPRESSOR_LEVEL=0 timeout $LONG_LIMIT scripts/deb.sh
+    item "Debian packages installed" timeout $LONG_LIMIT scripts/deb-check.sh
     item "header alone, C99" header_alone c c99
     item "header alone, C11" header_alone c c11
     item "header alone, C++11" header_alone c++ c++11
@@ -428,6 +451,7 @@ full() {
     item "header's macros, C99 to C++20" header_macros
     item "map lists the header's functions" same_as_header map map_functions
     item "library exports the header's functions, versioned" same_as_header library exported_names
+    item "Debian's symbols are the header's functions" same_as_header symbols debian_symbols
     item "each function has a manual page" same_as_header man manual_pages
     item "soname and hardening" soname
     item "native libraries are those of Libs.private" native_libraries

@@ -11,17 +11,31 @@ need() {
     esac
 }
 
-# GlusterFS's transport, and a stock GlusterFS to run it. libglusterfs-dev does not say what its headers include.
-need_gluster() {
-    need glusterd glusterfs-server
-    need mount.glusterfs glusterfs-client
+# GlusterFS's transport. libglusterfs-dev does not say what its headers include.
+need_gluster_headers() {
     need /usr/include/glusterfs/rpc/rpc-transport.h libglusterfs-dev
     compgen -G '/usr/include/*/urcu/compiler.h' >/dev/null || need /nonexistent liburcu-dev
     need /usr/include/uuid/uuid.h uuid-dev
     need /usr/include/tirpc/rpc/rpc.h libtirpc-dev
+}
+
+# And a stock GlusterFS to run it.
+need_gluster() {
+    need glusterd glusterfs-server
+    need mount.glusterfs glusterfs-client
+    need_gluster_headers
     need mkfs.xfs xfsprogs
     need ss iproute2
     need pgrep procps
+}
+
+# Debian packages of ours. What is only found by its files does not count as a build dependency.
+need_packaging() {
+    local package
+    for package in debhelper dpkg-dev libclang-dev lintian; do
+        [[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) == installed ]] || missing+=("$package")
+    done
+    need_gluster_headers
 }
 
 install_missing() {

@@ -26,5 +26,6 @@ compgen -G '/usr/lib/llvm-*/lib/libclang.so' >/dev/null || need /nonexistent lib
 if [[ ${1:-} == check ]]; then
     need /usr/lib/llvm-19/lib/libclang.so libclang-19-dev
     need_gluster
+    need_packaging
 fi
 install_missing
