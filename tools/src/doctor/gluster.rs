@@ -24,7 +24,9 @@ impl Doctor {
                 self.find("gluster", Status::Ok, format!("{folder}/rdma.so"));
             } else {
                 let text = format!("{folder} has no rdma.so: GlusterFS from release 8 on comes without");
-                self.fix("gluster", Status::Warn, text, "install the transport rdma.so of librdmacm-gluster");
+                let fix =
+                    "install the package glusterfs-rdma, or `make install-gluster` of librdmacm-gluster";
+                self.fix("gluster", Status::Warn, text, fix);
             }
         }
         if let Some(volfile) = volfile {
@@ -83,6 +85,7 @@ mod test {
         let found = machine.findings("gluster", Doctor::gluster);
         assert!(found.iter().all(|finding| finding.status == Status::Warn && finding.fix.is_some()));
         assert_eq!(found.len(), 2);
+        assert!(found[0].fix.as_deref().is_some_and(|fix| fix.contains("the package glusterfs-rdma")));
     }
 
     #[test]
