@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that must hold, cheap things first. `check.sh quick`: formatting, lints, Rust tests. `check.sh full`: that, the
+# Everything that must hold. `check.sh quick`: formatting, lints, Rust tests. `check.sh full`: that, the
 # installed product, and the test bed's suites in a virtual machine. `check.sh kernel`: what the suites need, and they. Goes
 # on after a failure; logs are in build/logs and build/testbed/out.
 set -uo pipefail
@@ -264,27 +264,19 @@ run_test() {
     return $code
 }
 
-c_test() {
-    build_c "$2" -Ic-tests "$1"
-    run_test "$2"
-}
-
-# Not tests themselves. The scripts find the examples and the tests' helpers among the tests.
+# All of them before the test bed starts, which runs them too.
 c_programs() {
-    local source name
+    local source
     for source in examples/*.c c-tests/*.c benches/*.c; do
         [[ -e $source ]] || continue
-        name=$(basename "$source" .c)
-        [[ $name == test_* ]] && continue
-        item "$source builds" build_c "$BIN/$name" -Ic-tests "$source"
+        item "$source builds" build_c "$BIN/$(basename "$source" .c)" -Ic-tests "$source"
     done
 }
 
 c_tests() {
-    local source name
+    local source
     for source in c-tests/test_*.c; do
-        name=$(basename "$source" .c)
-        item "$source" c_test "$source" "$BIN/$name"
+        item "$source" run_test "$BIN/$(basename "$source" .c)"
     done
     for source in c-tests/test_*.sh; do
         [[ -e $source ]] && item "$source" run_test "$TOP/$source" "$BIN"
@@ -321,7 +313,6 @@ asan_build() {
 }
 
 asan_test() {
-    asan_build "$ASAN_BIN/$1" "c-tests/$1.c"
     ASAN_OPTIONS=detect_leaks=1:detect_stack_use_after_return=1 TEST_LIMIT=$((TEST_LIMIT * 3)) \
         run_test "$ASAN_BIN/$1"
 }
@@ -348,20 +339,20 @@ C
     grep -q 'ERROR: AddressSanitizer: heap-buffer-overflow' "$WORK/overflow.log"
 }
 
+asan_builds() {
+    local name
+    item "asan: the library for C" asan_library
+    for name in $(sort -u c-tests/asan.list - <<<"${BED_ASAN// /$'\n'}"); do
+        item "asan: c-tests/$name.c builds" asan_build "$ASAN_BIN/$name" "c-tests/$name.c"
+    done
+}
+
 asan() {
     local name
     item "asan: Rust tests" asan_rust
-    item "asan: the library for C" asan_library
     item "asan: finds the library's overflow" asan_finds
-    if [[ ! -s c-tests/asan.list ]]; then
-        item "asan: c-tests/asan.list" false
-        return
-    fi
-    while read -r name _; do
-        [[ -z $name || $name == '#'* ]] && continue
-        name=$(basename "$name" .c)
-        item "asan: c-tests/$name.c" asan_test "$name"
-    done <c-tests/asan.list
+    item "asan: there are tests" test -s c-tests/asan.list
+    for name in $(<c-tests/asan.list); do item "asan: c-tests/$name.c" asan_test "$name"; done
 }
 
 # ---- GlusterFS ----
@@ -380,41 +371,50 @@ gluster() {
 
 # ---- in the virtual machine ----
 
-# The suites print their own items as they go; the counts join ours.
-bed() {
-    local out=build/testbed/out bed_passed=0 bed_failed=1 name told=()
-    rm -f $out/total
+BED_OUT=$TOP/build/testbed/out
+
+# What the suites use: nothing of it may change while they run.
+bed_builds() {
+    c_programs
+    asan_builds
     item "the test bed's peers build" testbed/peers/build.sh "$BIN"
     item "rcg for the test bed" cp build/rcg "$BIN/rcg"
-    [[ -e $ASAN_BIN/librdmacm-gluster-asan.a ]] || item "asan: the library for C" asan_library
-    for name in $BED_ASAN; do
-        item "asan: c-tests/$name.c builds for the test bed" asan_build "$ASAN_BIN/$name" "c-tests/$name.c"
-    done
+}
+
+# The machine is emulated and leaves processors idle, so that all else goes on beside it.
+bed_starts() {
+    rm -f "$BED_OUT/total"
+    BED_BIN=$BIN BED_ROOT=$ROOT BED_ASAN_BIN=$ASAN_BIN setsid testbed/check.sh >"$LOGS/bed.log" 2>&1 </dev/null &
+    bed=$!
+    trap 'kill -TERM -- -$bed 2>/dev/null' EXIT
+}
+
+# What the suites have said since they started, and what they say until they end; their counts join ours.
+bed_ends() {
+    local bed_passed=0 bed_failed=1 told=()
     echo "     in the virtual machine:"
-    BED_BIN=$BIN BED_ROOT=$ROOT BED_ASAN_BIN=$ASAN_BIN testbed/check.sh 2>&1 | sed -u '/./s/^/     /'
-    [[ ! -s $out/total ]] || read -r bed_passed bed_failed <$out/total
+    tail --pid="$bed" -n +1 -f "$LOGS/bed.log" | sed -u '/./s/^/     /'
+    wait "$bed"
+    trap - EXIT
+    [[ ! -s $BED_OUT/total ]] || read -r bed_passed bed_failed <"$BED_OUT/total"
     passed=$((passed + bed_passed))
     failed=$((failed + bed_failed))
     ((bed_failed == 0)) && return
-    [[ ! -s $out/failures ]] || mapfile -t told <$out/failures
+    [[ ! -s $BED_OUT/failures ]] || mapfile -t told <"$BED_OUT/failures"
     failures+=("${told[@]/#/the test bed: }")
     ((${#told[@]})) || failures+=("the test bed: it did not run")
 }
 
 use_installed() { export PKG_CONFIG_PATH=$ROOT/lib/pkgconfig LD_LIBRARY_PATH=$ROOT/lib; }
 
-# All that the suites use is built here, the test programs as well: they may be run against other peers in there.
 kernel() {
-    local source
     mkdir -p "$BIN" "$ASAN_BIN" "$WORK"
     item "make" timeout $LONG_LIMIT make --no-print-directory all
     item "make install" install_product
     use_installed
-    c_programs
-    for source in c-tests/test_*.c; do
-        item "$source builds" build_c "$BIN/$(basename "$source" .c)" -Ic-tests "$source"
-    done
-    bed
+    bed_builds
+    bed_starts
+    bed_ends
 }
 
 # ---- the rest ----
@@ -434,9 +434,6 @@ full() {
     local git=yes
     tree_state >"$WORK/tree.before" 2>/dev/null || git=
 
-    quick
-    item "bindings by libclang 19" newer_libclang
-    item "numbers of rdma_cm are those of the C headers" numbers_of_rdma_cm
     item "make" timeout $LONG_LIMIT make --no-print-directory all
     item "make install" install_product
     item "make install and uninstall with DESTDIR" install_and_uninstall
@@ -461,13 +458,17 @@ full() {
     item "C program, shared" consumer shared
     item "C program, static" consumer static
     item "README's example" readme_example
-    c_programs
+    bed_builds
+    gluster
+    bed_starts
+    quick
+    item "bindings by libclang 19" newer_libclang
+    item "numbers of rdma_cm are those of the C headers" numbers_of_rdma_cm
     c_tests
     asan
-    gluster
-    bed
     item "manual pages lint" manual_is_clean
     item "make demo" timeout $LONG_LIMIT make --no-print-directory demo
+    bed_ends
     if [[ -e benches/run.sh ]]; then
         item "benches/run.sh --short" timeout $LONG_LIMIT benches/run.sh --short "$BIN"
         cat "$LOGS"/*-benches-run.sh---short.log

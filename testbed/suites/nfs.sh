@@ -193,8 +193,12 @@ responder() {
     local name=$1 address=$2 version
     shift 2
     proxy "$name" "$@"
-    for version in 3 4.0 4.1 4.2; do
+    for version in 3 4.1; do
         item "$name: the kernel's client mounts NFS $version through us" over_rdma $version "$address" $RDMA_PORT
+    done
+    # To the transport these are much the same.
+    for version in 4.0 4.2; do
+        item "$name: the kernel's client mounts NFS $version through us" over_rdma $version "$address" $RDMA_PORT $W/small $((NAMES / 10))
     done
     item "$name: a call too long for a message" on_mount 3 "$address" proto=rdma,port=$RDMA_PORT long_call
     item "$name: the proxy ends in good order" proxy_ends "calls to TCP 0,|$UNUSED"
@@ -231,7 +235,7 @@ for device in rxe siw; do
     args=(-- rdma:0.0.0.0:$RDMA_PORT tcp:127.0.0.1:2049)
     proxy $device-again "${args[@]}"
     item "$device: the proxy is killed under load" survives_death $device-again "$DUM4" "${args[@]}"
-    item "$device: random reads and writes, verified" random_io 4.1 "$DUM4" "$RANDOM_SECONDS"
+    item "$device: random reads and writes, verified" random_io 4.1 "$DUM4" "$((RANDOM_SECONDS / 3))"
     proxy_gets TERM
     proxy $device-silent -- --no-private-data rdma:0.0.0.0:$RDMA_PORT tcp:127.0.0.1:2049
     item "$device: without private data" over_rdma 3 "$DUM4" $RDMA_PORT $W/small $((NAMES / 10))
