@@ -6,6 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=scripts/packages.sh
 . scripts/packages.sh
 
+unset MAKEFLAGS MAKELEVEL
 need_packaging
 install_missing
 
