@@ -413,6 +413,7 @@ kernel() {
     item "make install" install_product
     use_installed
     bed_builds
+    item "GlusterFS's transport for the test bed" gluster/check.sh "$ROOT" build
     bed_starts
     bed_ends
 }

@@ -7,7 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 out=build/testbed/out
 mkdir -p "$out"
 rm -rf "$out/logs" "$out/counts" "$out/failures" "$out/captures"
-testbed/run.sh -t "${BED_LIMIT:-3000}" -o "$out" -- testbed/guest.sh "$@"
+testbed/run.sh -t "${BED_LIMIT:-3600}" -o "$out" -- testbed/guest.sh "$@"
 status=$?
 
 TOP=$PWD

@@ -36,10 +36,10 @@ mount_volume v "$m/b"
 cmp "$m/a/hard" "$m/b/hard"
 gluster volume status v clients | grep -E '10\.77\.0\.1:[0-9]+ +[0-9]+ +[0-9]+'
 
-# What statedumps tell, of a client with its own counter, and of a brick.
+# What statedumps tell, of a client, with GlusterFS's own counter, and of a brick.
 kill -USR1 "$(pgrep -f "glusterfs.*$m/a")" "$(brick_pid "$b/1")"
 dumped() { grep -rhqs "$@" /run/gluster; }
-await 20 dumped '^total_bytes_read=[1-9][0-9]\{7\}'
+await 20 dumped '^total_bytes_written=[1-9][0-9]\{6\}'
 await 20 dumped '^\[rdma\.link\.v-client-2\.10\.77\.0\.3:'
 await 20 dumped '^calls_taken=[1-9]'
 dumped "^provider=${PROVIDER:-iwarp}"
