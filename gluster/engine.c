@@ -33,7 +33,8 @@ static int engine_locked(void)
 
 static int channels_locked(uint32_t wanted)
 {
-    rcg_channel_attr attr = { RCG_CHANNEL_ATTR_INIT, .on_events = link_events };
+    /* What comes passes through several threads of GlusterFS's, which want the processor that would spin. */
+    rcg_channel_attr attr = { RCG_CHANNEL_ATTR_INIT, .on_events = link_events, .spin_us = RCG_SPIN_NEVER };
     int rc = engine_locked();
 
     while (rc == 0 && nchannels < wanted) {

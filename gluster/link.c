@@ -33,7 +33,8 @@ rcg_rpc_attr rdma_rpc_attr(const struct rdma_options *options)
 {
     return (rcg_rpc_attr){ RCG_RPC_ATTR_INIT, .credits = options->credits, .inline_send = options->inline_size,
                            .inline_recv = options->inline_size, .max_payload = RDMA_MAX_PAYLOAD,
-                           .flags = RCG_RPC_NO_PADS | RCG_RPC_GLUSTERFS_IF_SILENT | RCG_RPC_STANDING_KEYS };
+                           .flags = RCG_RPC_NO_PADS | RCG_RPC_GLUSTERFS_IF_SILENT | RCG_RPC_STANDING_KEYS |
+                                    RCG_RPC_ANSWERED_LATER };
 }
 
 /* A port that only root has, where the server wants to see one (client-bind-insecure off). One that is free now; if it is

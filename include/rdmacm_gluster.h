@@ -484,6 +484,12 @@
 #define RCG_RPC_STANDING_KEYS 16
 
 /**
+ * RPC flag: RCG_EVENT_RPC_ANSWERED comes with the connection's next event, whenever that is, so that no thread is woken for
+ * it. For servers that want their memory back, but not at once.
+ */
+#define RCG_RPC_ANSWERED_LATER 32
+
+/**
  * A pool of buffers that come registered. Pointers to it are handles, never to be dereferenced.
  */
 typedef struct rcg_arena rcg_arena;
@@ -938,7 +944,8 @@ typedef struct rcg_rpc_attr {
      */
     uint32_t max_payload;
     /**
-     * RCG_RPC_NO_PRIVATE_DATA, RCG_RPC_GLUSTERFS, RCG_RPC_NO_PADS, RCG_RPC_GLUSTERFS_IF_SILENT, RCG_RPC_STANDING_KEYS.
+     * RCG_RPC_NO_PRIVATE_DATA, RCG_RPC_GLUSTERFS, RCG_RPC_NO_PADS, RCG_RPC_GLUSTERFS_IF_SILENT, RCG_RPC_STANDING_KEYS,
+     * RCG_RPC_ANSWERED_LATER.
      */
     uint32_t flags;
 } rcg_rpc_attr;

@@ -23,12 +23,16 @@ pub const RCG_RPC_GLUSTERFS_IF_SILENT: u32 = 8;
 /// RPC flag: a key that a call gives to memory of an arena is one to all that was allocated with it, and lives as long as the
 /// connection: on devices a registration less for each call. The peer can reach that memory until then.
 pub const RCG_RPC_STANDING_KEYS: u32 = 16;
+/// RPC flag: RCG_EVENT_RPC_ANSWERED comes with the connection's next event, whenever that is, so that no thread is woken for
+/// it. For servers that want their memory back, but not at once.
+pub const RCG_RPC_ANSWERED_LATER: u32 = 32;
 
 const KNOWN: u32 = RCG_RPC_NO_PRIVATE_DATA
     | RCG_RPC_GLUSTERFS
     | RCG_RPC_NO_PADS
     | RCG_RPC_GLUSTERFS_IF_SILENT
-    | RCG_RPC_STANDING_KEYS;
+    | RCG_RPC_STANDING_KEYS
+    | RCG_RPC_ANSWERED_LATER;
 
 /// Most octets of an RPC message less what is taken out of it.
 const MAX_HEAD: usize = 16 << 20;
@@ -53,7 +57,8 @@ pub struct rcg_rpc_attr {
     pub inline_recv: u32,
     /// Octets that a peer's call may have in chunks, to 1 GiB; 0 = 1 MiB.
     pub max_payload: u32,
-    /// RCG_RPC_NO_PRIVATE_DATA, RCG_RPC_GLUSTERFS, RCG_RPC_NO_PADS, RCG_RPC_GLUSTERFS_IF_SILENT, RCG_RPC_STANDING_KEYS.
+    /// RCG_RPC_NO_PRIVATE_DATA, RCG_RPC_GLUSTERFS, RCG_RPC_NO_PADS, RCG_RPC_GLUSTERFS_IF_SILENT, RCG_RPC_STANDING_KEYS,
+    /// RCG_RPC_ANSWERED_LATER.
     pub flags: u32,
 }
 
@@ -81,6 +86,7 @@ impl rcg_rpc_attr {
             silent: attr.flags & RCG_RPC_NO_PRIVATE_DATA != 0,
             dialect: if attr.flags & RCG_RPC_GLUSTERFS != 0 { Dialect::GlusterFs } else { Dialect::Rfc },
             standing_keys: attr.flags & RCG_RPC_STANDING_KEYS != 0,
+            answered_later: attr.flags & RCG_RPC_ANSWERED_LATER != 0,
             gluster_if_silent: attr.flags & RCG_RPC_GLUSTERFS_IF_SILENT != 0,
             pads: if attr.flags & RCG_RPC_NO_PADS != 0 { Pads::None } else { Pads::Words },
         }))

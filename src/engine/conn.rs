@@ -20,17 +20,16 @@ use super::listener::Listener;
 use super::perform::{Happening, Io, Outcome};
 use super::resolve::{format_addr, numeric};
 use super::route::{Candidate, candidates};
-use super::stats::{Batch, Tally};
+use super::stats::Tally;
 use super::upper::{Protocol, Upper};
 use super::{Object, register, retire};
 use crate::cm::{self, Life, Request, State};
 use crate::error::{Error, Reason, Result};
-use crate::iwarp::endpoint::Progress;
 use crate::iwarp::handshake::Responder;
 use crate::iwarp::socket::Socket;
 use crate::memory::{Access, Region};
 use crate::verbs;
-use crate::work::{Completion, Opcode, RecvWr, SendWr};
+use crate::work::{Completion, Opcode};
 
 /// Default bound on a whole connect.
 const CONNECT_TIMEOUT_MS: u32 = 10_000;
@@ -65,7 +64,7 @@ pub(super) struct Inner {
     pub(super) peer: Option<Arc<SockAddr>>,
     pub(super) draining: bool,
     /// The caller has asked to leave: nothing more is posted.
-    leaving: bool,
+    pub(super) leaving: bool,
     /// Events that come before any completion.
     pub(super) early: VecDeque<Event>,
     pub(super) disconnected: Option<Event>,
@@ -370,53 +369,6 @@ impl Conn {
         Ok(())
     }
 
-    /// Posts `n` operations that `build` makes, all or none: on this thread, with one system call at most.
-    pub fn post(self: &Arc<Self>, n: usize, build: &mut dyn FnMut(usize) -> Result<SendWr>) -> Result<()> {
-        if n == 0 {
-            return Ok(());
-        }
-        let mut inner = self.inner.lock();
-        if inner.leaving || !inner.life.may_post_send() {
-            return Err(Error::state(libc::ENOTCONN, "the connection is not established"));
-        }
-        let mut batch = Batch::default();
-        let posted =
-            inner.endpoint.post(n, &mut |at| build(at).inspect(|wr| batch.add(wr.opcode, wr.payload.len())));
-        let progress = posted.inspect_err(|error| inner.tally.refused(error))?;
-        inner.tally.posted(&batch);
-        let completed = inner.endpoint.has_completion();
-        drop(inner);
-        self.after_post(progress, completed);
-        Ok(())
-    }
-
-    /// Posts `n` receives that `build` makes, all or none.
-    pub fn post_recv(
-        self: &Arc<Self>,
-        n: usize,
-        build: &mut dyn FnMut(usize) -> Result<RecvWr>,
-    ) -> Result<()> {
-        if n == 0 {
-            return Ok(());
-        }
-        let mut inner = self.inner.lock();
-        if inner.leaving || !inner.life.may_post_recv() {
-            return Err(Error::state(libc::ENOTCONN, "the connection has ended"));
-        }
-        let posted = inner.endpoint.post_recv(n, build);
-        let progress = posted.inspect_err(|error| inner.tally.refused(error))?;
-        drop(inner);
-        self.after_post(progress, false);
-        Ok(())
-    }
-
-    /// Takes a lent receive buffer back.
-    pub fn release(self: &Arc<Self>, buffer: u64) -> Result<()> {
-        let progress = self.inner.lock().endpoint.release(buffer)?;
-        self.after_post(progress, false);
-        Ok(())
-    }
-
     /// A key by which the connection's peer reaches a part of a region.
     pub(super) fn grant(
         &self,
@@ -431,15 +383,6 @@ impl Conn {
     /// Has the events of the protocol on top fetched: it has one that no event of the connection's has brought.
     pub fn wake(self: &Arc<Self>) {
         self.channel.mark_ready(Source::Conn(Arc::clone(self)));
-    }
-
-    fn after_post(self: &Arc<Self>, progress: Progress, completed: bool) {
-        if completed {
-            self.channel.mark_ready(Source::Conn(Arc::clone(self)));
-        }
-        if progress == Progress::More {
-            self.channel.kick(self);
-        }
     }
 
     /// Lets the life cycle know and does what it asks for; on the channel's driver only.

@@ -28,6 +28,7 @@ pub mod log;
 mod monitor;
 pub mod names;
 mod perform;
+mod post;
 #[cfg(test)]
 mod removal_test;
 mod report;

@@ -46,6 +46,8 @@ pub struct Config {
     pub pads: Pads,
     /// Keys to memory of arenas live as long as the connection.
     pub standing_keys: bool,
+    /// That a reply is out is told with the connection's next event.
+    pub answered_later: bool,
 }
 
 fn bounded<T: PartialOrd + Default + std::fmt::Display>(

@@ -76,9 +76,15 @@ pub(super) struct Outbox {
     jobs: Vec<Option<(Job, Vec<Block>)>>,
     vacant: Vec<usize>,
     waiting: VecDeque<usize>,
+    /// That a reply is out may be told later.
+    answered_later: bool,
 }
 
 impl Outbox {
+    pub(super) fn new(answered_later: bool) -> Self {
+        Self { answered_later, ..Self::default() }
+    }
+
     /// Posts operations now, or behind those that wait. `blocks`: memory that they use, given back when they are through.
     /// An error means that none of them will ever be done.
     pub(super) fn send(
@@ -132,20 +138,33 @@ impl Outbox {
 
     /// Posts what there is room for; true = all of it is with the device.
     fn post(&mut self, conn: &Arc<Conn>, index: usize) -> Result<bool> {
+        let answered_later = self.answered_later;
         let Some(job) = self.job(index) else { return Ok(true) };
+        // What is sent is mostly gone at once, and the channel would be woken for no more than to hear of it.
+        let quiet = match job.then {
+            Then::Nothing => true,
+            Then::Answered(_) => answered_later,
+            Then::Pulled(_) | Then::Told(_) => false,
+        };
         while job.posted < job.ops.len() {
             let batch = job.ops.get(job.posted..).unwrap_or_default();
             let count = batch.len().min(BATCH);
-            let posted = conn.post(count, &mut |at| {
+            let mut build = |at: usize| {
                 let op = batch.get(at).ok_or_else(|| Error::invalid("no such operation"))?;
                 op.build(at + 1 == count, index)
-            });
+            };
+            let posted =
+                if quiet { conn.post_quietly(count, &mut build) } else { conn.post(count, &mut build) };
             match posted {
                 Ok(()) => {
                     job.posted += count;
                     job.batches += 1;
                 }
-                Err(error) if error.errno == libc::EAGAIN => return Ok(false),
+                Err(error) if error.errno == libc::EAGAIN => {
+                    // Room comes from completions that may have told nobody.
+                    conn.wake();
+                    return Ok(false);
+                }
                 Err(error) => return Err(error),
             }
         }

@@ -201,7 +201,7 @@ impl Session {
             config,
             active,
             terms,
-            outbox: Outbox::default(),
+            outbox: Outbox::new(config.answered_later),
             pool: Pool::default(),
             counters: Counters::default(),
             standing: Standing::new(config.standing_keys),

@@ -239,6 +239,7 @@ pub(super) const SMALL: Config = Config {
     gluster_if_silent: false,
     pads: Pads::Words,
     standing_keys: false,
+    answered_later: false,
 };
 
 /// One call and its reply. Lengths of the head, of a payload, of a result and of the reply's head.
@@ -466,4 +467,32 @@ fn what_is_outstanding_ends_with_the_connection() {
         drop(asked);
         pair.assert_clean();
     });
+}
+
+#[test]
+fn what_may_be_told_later_comes_with_the_next_event() {
+    let pair = Pair::new(false, SMALL, Config { answered_later: true, ..SMALL });
+    let call = |xid| pair.client.call(Call { head: call_head(xid, 40), reply_max: 40, ..Call::default() });
+    let answer = |event: &Event, user| {
+        let head = reply_head(message(event).view().xid, 40);
+        pair.server.reply(message(event).call(), Reply { head, payloads: Vec::new(), user });
+    };
+    call(1);
+    answer(&pair.expect(kind::CALL), 8);
+    assert_eq!(pair.expect(kind::REPLY).status, 0);
+    assert!((0..50).all(|_| pair.poll().is_none()), "nothing has come since");
+    call(2);
+    assert_eq!(pair.expect(kind::ANSWERED).user, 8);
+    answer(&pair.expect(kind::CALL), 9);
+    assert_eq!(pair.expect(kind::REPLY).status, 0);
+    // The last one is not forgotten.
+    pair.client.conn().close().unwrap();
+    let (mut told, mut closed) = (0, 0);
+    while closed < 2 {
+        let event = pair.next();
+        told += usize::from(event.kind == kind::ANSWERED && event.user == 9);
+        closed += usize::from(event.kind == base::CLOSED);
+    }
+    assert_eq!(told, 1);
+    pair.assert_clean();
 }
