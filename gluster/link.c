@@ -62,6 +62,31 @@ static void privileged(rpc_transport_t *this, struct sockaddr_storage *local, rc
     rdma_log(this, WARNING, 0, RDMA_MSG_OPTION, "no privileged port is free, or permitted");
 }
 
+/* By the peer's addresses, where there are some, else by its name. */
+static int dial(rpc_transport_t *this, rcg_channel *channel, const char *host, uint16_t port, const rcg_connect_attr *attr,
+                rcg_conn **conn)
+{
+    struct rdma_addresses peer = { 0 };
+    rcg_addr addrs[RDMA_MAX_ADDRESSES];
+    char service[8];
+    int rc = rdma_option_addresses(this, &peer);
+
+    if (rc)
+        return rc;
+    for (size_t i = 0; i < peer.count; i++) {
+        struct sockaddr_storage *address = &peer.address[i];
+
+        /* The port is in the same place in both. */
+        ((struct sockaddr_in *)address)->sin_port = htons(port);
+        addrs[i] = (rcg_addr){ (struct sockaddr *)address,
+                               address->ss_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in), 0 };
+    }
+    if (peer.count > 0)
+        return rcg_connect(channel, addrs, peer.count, attr, conn);
+    snprintf(service, sizeof service, "%u", port);
+    return rcg_connect_host(channel, host, service, attr, conn);
+}
+
 static int begin(rpc_transport_t *this, struct rdma_private *priv, int port)
 {
     const struct rdma_options *options = &priv->options;
@@ -70,7 +95,6 @@ static int begin(rpc_transport_t *this, struct rdma_private *priv, int port)
                               .keepalive_ms = options->keepalive_ms, .rpc = &rpc };
     const char *host = rdma_option_text(this, "remote-host");
     struct sockaddr_storage local = { 0 };
-    char service[8];
     rcg_channel *channel;
     int rc;
 
@@ -80,17 +104,16 @@ static int begin(rpc_transport_t *this, struct rdma_private *priv, int port)
     }
     if (port <= 0)
         port = rdma_option_port(this, "remote-port", RDMA_PORT);
-    snprintf(service, sizeof service, "%u", (uint16_t)port);
     priv->link = link_new(this, NULL);
     if (!priv->link)
         return -ENOMEM;
-    snprintf(this->peerinfo.identifier, sizeof this->peerinfo.identifier, "%s:%s", host, service);
+    snprintf(this->peerinfo.identifier, sizeof this->peerinfo.identifier, "%s:%u", host, (uint16_t)port);
     attr.context = priv->link;
     if (!this->bind_insecure)
         privileged(this, &local, &attr.local);
     rc = rdma_channel(options->channels, &channel);
     if (rc == 0)
-        rc = rcg_connect_host(channel, host, service, &attr, &priv->link->conn);
+        rc = dial(this, channel, host, (uint16_t)port, &attr, &priv->link->conn);
     if (rc) {
         rdma_log(this, WARNING, -rc, RDMA_MSG_CONNECT_FAILED, "%s: %s", this->peerinfo.identifier, rdma_why());
         dump_link(priv->link, false);

@@ -4,6 +4,8 @@
  * SPDX-License-Identifier: GPL-2.0-only OR LGPL-3.0-or-later */
 #include "rdma.h"
 
+#include <netdb.h>
+
 #define CREDITS 128
 #define MAX_CREDITS 1024
 #define INLINE_SIZE 8192
@@ -33,6 +35,9 @@ struct volume_options options[] = {
       .type = GF_OPTION_TYPE_STR,
       .default_value = "auto",
       .description = "verbs: an RDMA device. iwarp: TCP. auto: a device for peers that one reaches, else TCP." },
+    { .key = { "transport.rdma.addresses", "rdma-addresses" },
+      .type = GF_OPTION_TYPE_STR,
+      .description = "Addresses of the peer on all its networks, with commas: the best that answers is connected to." },
     { .key = { "transport.rdma.inline-size", "rdma-inline-size" },
       .type = NUMBER,
       .min = 1024,
@@ -127,4 +132,37 @@ void rdma_options_read(rpc_transport_t *this, struct rdma_options *out)
         out->provider = RCG_PROVIDER_VERBS;
     if (provider && strcmp(provider, "iwarp") == 0)
         out->provider = RCG_PROVIDER_IWARP;
+}
+
+/* Numeric, so that nothing is looked up here. */
+static int address_of(const char *text, struct sockaddr_storage *out)
+{
+    struct addrinfo hints = { .ai_flags = AI_NUMERICHOST, .ai_socktype = SOCK_STREAM }, *found;
+
+    if (getaddrinfo(text, NULL, &hints, &found))
+        return -EINVAL;
+    memcpy(out, found->ai_addr, found->ai_addrlen);
+    freeaddrinfo(found);
+    return 0;
+}
+
+int rdma_option_addresses(rpc_transport_t *this, struct rdma_addresses *out)
+{
+    const char *list = rdma_option_text(this, "transport.rdma.addresses");
+    char *copy = list ? gf_strdup(list) : NULL, *rest = NULL, *text;
+    int rc = list && !copy ? -ENOMEM : 0;
+
+    for (text = copy ? strtok_r(copy, ",", &rest) : NULL; text && rc == 0; text = strtok_r(NULL, ",", &rest)) {
+        rc = out->count < RDMA_MAX_ADDRESSES ? address_of(text, &out->address[out->count]) : -E2BIG;
+        if (rc == 0)
+            out->count++;
+    }
+    if (rc == 0 && list && out->count == 0)
+        rc = -EINVAL;
+    GF_FREE(copy);
+    if (rc == 0)
+        return 0;
+    rdma_log(this, ERROR, 0, RDMA_MSG_OPTION, "option transport.rdma.addresses is not 1 to %d numeric addresses with commas: %s",
+             RDMA_MAX_ADDRESSES, list);
+    return -EINVAL;
 }

@@ -16,6 +16,8 @@
 
 #define RDMA_PORT 24008
 #define RDMA_MAX_CHANNELS 16
+/* Addresses of one peer. */
+#define RDMA_MAX_ADDRESSES 16
 /* Octets that a call may have in chunks. */
 #define RDMA_MAX_PAYLOAD (64u << 20)
 
@@ -31,7 +33,15 @@ struct rdma_options {
     uint32_t backlog;
 };
 
+/* Where the peer is: addresses that take the place of the name. */
+struct rdma_addresses {
+    size_t count;
+    struct sockaddr_storage address[RDMA_MAX_ADDRESSES];
+};
+
 void rdma_options_read(rpc_transport_t *this, struct rdma_options *out);
+/* 0, or -EINVAL and told why. None where the option is not there. */
+int rdma_option_addresses(rpc_transport_t *this, struct rdma_addresses *out);
 /* The port under `key`, or `standard`. */
 int rdma_option_port(rpc_transport_t *this, const char *key, int standard);
 const char *rdma_option_text(rpc_transport_t *this, const char *key);

@@ -40,6 +40,11 @@ make_bricks() {
 brick_pids() { gluster volume status "$1" --xml | sed -n 's|.*<pid>\([0-9]*\)</pid>.*|\1|p' | grep -vx 0; }
 brick_pid() { pgrep -f "glusterfsd .*--brick-name $1 "; }
 
+# That no brick has what is to be healed on others.
+healed() {
+    test -z "$(find "$WORK"/bricks/*/.glusterfs/indices/{xattrop,dirty} -type f ! -name 'xattrop-*' ! -name 'dirty-*')"
+}
+
 # mount_volume VOLUME DIRECTORY [OPTION...]
 mount_volume() {
     local volume=$1 at=$2
@@ -76,3 +81,59 @@ nothing_left() {
 no_errors() { ! grep -rhE ' E \[(MSGID: 1030[0-9]{2}|.*rdma\.c)' "$WORK/log"; }
 # over_rdma PATTERN: of the log.
 over_rdma() { find "$WORK/log" -name "$1" -exec grep -h 'MSGID: 103007' {} + | grep -q "provider ${PROVIDER:-iwarp}"; }
+
+# ---- volume files written by hand ----
+
+# server ALLOWED OPTION...: a brick with a volume file of its own, on port 24100. client MOUNT OPTION...
+# SERVER_RUN and CLIENT_RUN: commands that they run under.
+SERVER_RUN=() CLIENT_RUN=()
+server() {
+    local allowed=$1 option before
+    shift
+    cat >"$WORK/server.vol" <<V
+volume posix
+    type storage/posix
+    option directory $WORK/bricks/1
+end-volume
+volume locks
+    type features/locks
+    subvolumes posix
+end-volume
+volume threads
+    type performance/io-threads
+    subvolumes locks
+end-volume
+volume brick
+    type protocol/server
+    subvolumes threads
+    option transport-type rdma
+    option auth.addr.threads.allow $allowed
+$(for option; do echo "    option $option"; done)
+end-volume
+V
+    before=$(listens)
+    "${SERVER_RUN[@]}" glusterfsd -f "$WORK/server.vol" -l "$WORK/log/server.log" -p /run/server.pid
+    await 10 listens_again "$before"
+}
+listens() { cat "$WORK/log/server.log" 2>/dev/null | grep -c 'MSGID: 103005' || :; }
+listens_again() { test "$(listens)" -gt "$1"; }
+
+client() {
+    local at=$1 option
+    shift
+    cat >"$WORK/client.vol" <<V
+volume client
+    type protocol/client
+    option transport-type rdma
+    option remote-subvolume threads
+$(for option; do echo "    option $option"; done)
+end-volume
+V
+    "${CLIENT_RUN[@]}" glusterfs -f "$WORK/client.vol" -l "$WORK/log/$(basename "$at").log" -L INFO "$at"
+}
+
+leave() {
+    (($# == 0)) || umount "$@"
+    kill "$(cat /run/server.pid)"
+    nothing_left
+}

@@ -31,8 +31,6 @@ wait $writer
 "$BIN/files" write "$m/rdma" $((small * 3 / 2))
 "$BIN/files" compare "$m/tcp/load" "$load"
 gluster volume start v force
-# What of each brick is to be healed on others; and what GlusterFS says of it.
-healed() { test -z "$(find "$b"/*/.glusterfs/indices/xattrop "$b"/*/.glusterfs/indices/dirty -type f ! -name 'xattrop-*' ! -name 'dirty-*')"; }
 await 60 healed
 test "$(gluster volume heal v info | awk '/^Number of entries:/ { n += $4 } /is not connected/ { n++ } END { print n }')" = 0
 "$BIN/files" check "$m/rdma" $((small * 3 / 2))

@@ -5,56 +5,6 @@ make_bricks
 m=$WORK/mnt
 mkdir -p "$WORK/bricks/1" "$m/a" "$m/b"
 
-# server ALLOWED OPTION...
-server() {
-    local allowed=$1 option
-    shift
-    cat >"$WORK/server.vol" <<V
-volume posix
-    type storage/posix
-    option directory $WORK/bricks/1
-end-volume
-volume locks
-    type features/locks
-    subvolumes posix
-end-volume
-volume threads
-    type performance/io-threads
-    subvolumes locks
-end-volume
-volume brick
-    type protocol/server
-    subvolumes threads
-    option transport-type rdma
-    option auth.addr.threads.allow $allowed
-$(for option; do echo "    option $option"; done)
-end-volume
-V
-    glusterfsd -f "$WORK/server.vol" -l "$WORK/log/server.log" -p /run/server.pid
-    await 10 ss -Hltn "sport = :24100"
-}
-
-# client MOUNT OPTION...
-client() {
-    local at=$1 option
-    shift
-    cat >"$WORK/client.vol" <<V
-volume client
-    type protocol/client
-    option transport-type rdma
-    option remote-subvolume threads
-$(for option; do echo "    option $option"; done)
-end-volume
-V
-    glusterfs -f "$WORK/client.vol" -l "$WORK/log/$(basename "$at").log" -L INFO "$at"
-}
-
-leave() {
-    (($# == 0)) || umount "$@"
-    kill "$(cat /run/server.pid)"
-    nothing_left
-}
-
 # IPv6, and IPv4 by the same listener; the client's addresses are what rules are about.
 server 'fd77::1,10.77.0.*' 'transport.address-family inet6' 'listen-port 24100' 'rpc-auth-allow-insecure off'
 client "$m/a" 'remote-host fd77::1' 'remote-port 24100' 'transport.address-family inet6' 'client-bind-insecure off'
@@ -73,10 +23,10 @@ await 10 grep -q 'failed to set the volume.*Permission denied\|SETVOLUME on remo
 await 10 no_process glusterfs
 leave
 
-# Few credits and short messages: all that waits goes on.
+# Few credits and short messages: all that waits goes on. Of the peer's addresses the one that answers is used.
 server '*' 'listen-port 24100' 'rdma-work-request-recv-count 64' 'rdma-inline-size 1024' \
     'transport.rdma.bind-address 10.77.0.3' 'transport.rdma.channels 4'
-client "$m/a" 'remote-host 10.77.0.3' 'remote-port 24100' 'rdma-work-request-send-count 16' \
+client "$m/a" 'remote-host server.invalid' 'transport.rdma.addresses 10.77.0.4,fd77::1,10.77.0.3' 'remote-port 24100' 'rdma-work-request-send-count 16' \
     'transport.rdma.keepalive-time 5' 'transport.rdma.mtu 2048' 'rdma-attr-timeout 14'
 await 10 stat "$m/a/."
 mkdir "$m/a/sub"
@@ -98,6 +48,11 @@ fi
 over_rdma a.log
 leave "$m/a"
 no_errors
+
+# Addresses that are none are told.
+glusterfs --xlator-option=client.transport.rdma.addresses=10.77.0.3,server -f "$WORK/client.vol" -l "$WORK/log/bad.log" "$m/b"
+await 10 grep 'MSGID: 103003.*10.77.0.3,server' "$WORK/log/bad.log"
+umount "$m/b"
 
 # A brick that has only what it can't have goes on without: with tcp,rdma GlusterFS does not survive a transport that fails.
 if [[ ${PROVIDER:-iwarp} == iwarp ]]; then
