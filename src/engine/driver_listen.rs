@@ -79,7 +79,7 @@ impl Driver {
             return;
         }
         self.timers.set(token, Instant::now() + slot.listener.handshake_timeout);
-        let responder = slot.listener.responder(&peer);
+        let responder = slot.listener.responder(&peer, socket.local().as_ref());
         self.entries.insert(token, Entry::Pending(Box::new(Pending { socket, peer, responder, slot })));
     }
 

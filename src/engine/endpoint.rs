@@ -14,7 +14,7 @@ use crate::cm::Event as Input;
 use crate::error::{Error, Reason, Result, Stage};
 use crate::iwarp::endpoint::{self as iwarp, Policy, Progress, Readiness};
 use crate::iwarp::handshake::Offer;
-use crate::iwarp::socket::{Socket, is_loopback};
+use crate::iwarp::socket::{Socket, is_internal};
 use crate::memory::{Access, Owner, Region};
 use crate::verbs::{self, Hub};
 use crate::work::{Completion, RecvWr, SendWr};
@@ -264,11 +264,12 @@ impl Endpoint {
         peer: Option<&SockAddr>,
         plan: &QpPlan,
     ) -> Result<()> {
+        let internal = peer.is_some_and(|peer| is_internal(peer, self.local().as_ref()));
         match self {
             Self::Iwarp(iwarp) => iwarp.request(Offer {
                 revision: words.mpa_revision,
                 crc: plan.crc,
-                offer_crc: !peer.is_some_and(is_loopback),
+                offer_crc: !internal,
                 ird: plan.ird,
                 ord: plan.ord,
                 private_data: words.private_data.to_vec(),

@@ -18,7 +18,7 @@ use super::{Object, register, retire};
 use crate::error::{Error, Result};
 use crate::iwarp::endpoint::OWN_MAX_ULPDU;
 use crate::iwarp::handshake::{Limits, OwnTag, Responder};
-use crate::iwarp::socket::{self, Options, Socket, is_loopback};
+use crate::iwarp::socket::{self, Options, Socket, is_internal};
 use crate::verbs::Listening;
 
 /// What `rcg_listener_query` tells.
@@ -272,12 +272,12 @@ impl Listener {
     }
 
     /// The responder's side of MPA for a peer at this address.
-    pub(super) fn responder(&self, peer: &SockAddr) -> Responder {
+    pub(super) fn responder(&self, peer: &SockAddr, local: Option<&SockAddr>) -> Responder {
         Responder::new(Limits {
             ird: super::config::iwarp_limits().max_ird as u16,
             ord: super::config::iwarp_limits().max_ord as u16,
             crc: self.plan.crc,
-            offer_crc: !is_loopback(peer),
+            offer_crc: !is_internal(peer, local),
             max_revision: 2,
             tag: (!self.plan.raw_private_data).then_some(own_tag()),
         })

@@ -291,14 +291,24 @@ pub fn is_shortage(error: &Error) -> bool {
     error.reason == Reason::Resources
 }
 
-/// Whether an address is on this host.
-pub fn is_loopback(addr: &SockAddr) -> bool {
-    addr.as_socket().is_some_and(|addr| addr.ip().is_loopback())
+/// Whether the octets of a connection stay on this host, as far as its two addresses tell.
+pub fn is_internal(peer: &SockAddr, local: Option<&SockAddr>) -> bool {
+    let ip = |addr: &SockAddr| addr.as_socket().map(|addr| addr.ip());
+    ip(peer).is_some_and(|peer| peer.is_loopback() || local.and_then(ip) == Some(peer))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_peer_with_our_own_address_is_on_this_host() {
+        let addr = |text: &str| SockAddr::from(text.parse::<SocketAddr>().unwrap());
+        let internal = |peer: &str, local: &str| is_internal(&addr(peer), Some(&addr(local)));
+        assert!(internal("192.0.2.1:7", "192.0.2.1:9") && internal("127.0.0.2:7", "127.0.0.1:9"));
+        assert!(internal("[::1]:7", "[::1]:9") && internal("[fd77::1]:7", "[fd77::1]:9"));
+        assert!(!internal("192.0.2.1:7", "192.0.2.2:7") && !is_internal(&addr("[fd77::1]:7"), None));
+    }
 
     fn loopback(addr: &str) {
         let addr: SocketAddr = addr.parse().unwrap();
