@@ -1,6 +1,6 @@
 /* Registered memory. GlusterFS's buffers are plain malloc up to 128 KiB, so they can't be registered beforehand. Registering
- * costs nothing over TCP, so long ones are used where they are; on a device it costs more than a copy, so that octets go
- * through buffers of ours, which stay registered.
+ * over TCP is an entry in a table, 0.1 us or a copy of 12 KiB, so long ones are used where they are; on a device it costs more
+ * than a copy, so that octets go through buffers of ours, which stay registered.
  *
  * SPDX-License-Identifier: GPL-2.0-only OR LGPL-3.0-or-later */
 #include "rdma.h"

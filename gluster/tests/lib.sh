@@ -115,7 +115,7 @@ V
     "${SERVER_RUN[@]}" glusterfsd -f "$WORK/server.vol" -l "$WORK/log/server.log" -p /run/server.pid
     await 10 listens_again "$before"
 }
-listens() { cat "$WORK/log/server.log" 2>/dev/null | grep -c 'MSGID: 103005' || :; }
+listens() { { grep -s 'MSGID: 103005' "$WORK/log/server.log" || :; } | wc -l; }
 listens_again() { test "$(listens)" -gt "$1"; }
 
 client() {
