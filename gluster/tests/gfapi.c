@@ -1,6 +1,6 @@
 /* What a program on gfapi does, without FUSE in between.
  *
- *   gfapi VOLUME HOST|VOLFILE     a path to a volume file, or the host that has it
+ *   gfapi VOLUME HOST|VOLFILE [MIB]     a path to a volume file, or the host that has it; how much to write at a time: 8
  *
  * SPDX-License-Identifier: GPL-2.0-only OR LGPL-3.0-or-later */
 #define _GNU_SOURCE
@@ -21,7 +21,6 @@
         }                                                                                                              \
     } while (0)
 
-#define SIZE (8 << 20)
 #define VECTORS 200
 
 static int answered;
@@ -32,26 +31,26 @@ static void done(glfs_fd_t *fd, ssize_t n, struct glfs_stat *before, struct glfs
     if (n == (ssize_t)(intptr_t)arg) __atomic_fetch_add(&answered, 1, __ATOMIC_SEQ_CST);
 }
 
-static void io(glfs_t *fs)
+static void io(glfs_t *fs, size_t size)
 {
-    char *out = malloc(SIZE), *in = malloc(SIZE);
+    char *out = malloc(size), *in = malloc(size);
     struct iovec vector[VECTORS];
     size_t each = 4001, total = 0;
     glfs_fd_t *fd = glfs_creat(fs, "/gfapi", O_RDWR | O_TRUNC, 0644);
     CHECK(fd && out && in);
-    for (size_t i = 0; i < SIZE; i++) out[i] = (char)(i * 2654435761u >> 13);
-    /* One write of 8 MiB, and one of many pieces. */
-    CHECK(glfs_pwrite(fd, out, SIZE, 0, 0, NULL, NULL) == SIZE);
+    for (size_t i = 0; i < size; i++) out[i] = (char)(i * 2654435761u >> 13);
+    /* One write, and one of many pieces. */
+    CHECK(glfs_pwrite(fd, out, size, 0, 0, NULL, NULL) == (ssize_t)size);
     for (int i = 0; i < VECTORS; i++, total += each) vector[i] = (struct iovec){ out + i * each, each };
-    CHECK(glfs_pwritev(fd, vector, VECTORS, SIZE, 0) == (ssize_t)total);
+    CHECK(glfs_pwritev(fd, vector, VECTORS, size, 0) == (ssize_t)total);
     CHECK(glfs_fsync(fd, NULL, NULL) == 0);
-    for (size_t at = 0; at < SIZE;) {
-        ssize_t n = glfs_pread(fd, in + at, SIZE - at < 1 << 20 ? SIZE - at : 1 << 20, (off_t)at, 0, NULL);
+    for (size_t at = 0; at < size;) {
+        ssize_t n = glfs_pread(fd, in + at, size - at < 1 << 20 ? size - at : (size_t)1 << 20, (off_t)at, 0, NULL);
         CHECK(n > 0);
         at += (size_t)n;
     }
-    CHECK(memcmp(in, out, SIZE) == 0);
-    CHECK(glfs_pread(fd, in, total, SIZE, 0, NULL) == (ssize_t)total && memcmp(in, out, total) == 0);
+    CHECK(memcmp(in, out, size) == 0);
+    CHECK(glfs_pread(fd, in, total, size, 0, NULL) == (ssize_t)total && memcmp(in, out, total) == 0);
     /* More at a time than there are credits. */
     for (int i = 0; i < 400; i++) CHECK(glfs_pread_async(fd, in + i * 4096, 4096, i * 4096, 0, done, (void *)4096) == 0);
     for (int i = 0; i < 3000 && __atomic_load_n(&answered, __ATOMIC_SEQ_CST) < 400; i++) usleep(10000);
@@ -63,14 +62,14 @@ static void io(glfs_t *fs)
 
 int main(int argc, char **argv)
 {
-    glfs_t *fs = argc == 3 ? glfs_new(argv[1]) : NULL;
+    glfs_t *fs = argc >= 3 ? glfs_new(argv[1]) : NULL;
     CHECK(fs);
     alarm(120);
     CHECK(glfs_set_logging(fs, "/var/log/glusterfs/gfapi.log", 7) == 0);
     if (argv[2][0] == '/') CHECK(glfs_set_volfile(fs, argv[2]) == 0);
     else CHECK(glfs_set_volfile_server(fs, "tcp", argv[2], 24007) == 0);
     CHECK(glfs_init(fs) == 0);
-    io(fs);
+    io(fs, (size_t)(argc > 3 ? atoi(argv[3]) : 8) << 20);
     CHECK(glfs_mkdir(fs, "/of-gfapi", 0755) == 0 && glfs_rmdir(fs, "/of-gfapi") == 0);
     CHECK(glfs_fini(fs) == 0);
     return 0;

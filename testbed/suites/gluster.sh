@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# A stock GlusterFS with our transport on kernel devices: of what gluster/check.sh runs over TCP, one part over rxe and another
-# over siw, as each takes minutes here. BED_GLUSTER="distribute replicate volfiles" runs all of these on both. Wants what
-# `gluster/check.sh ROOT build` has built.
+# A stock GlusterFS with our transport on kernel devices: gluster/tests/core.sh on rxe and on siw, and bricks and clients of which
+# one has siw and the other our iWARP. BED_GLUSTER="distribute replicate volfiles" runs these on both devices, which takes an
+# hour. Wants what `gluster/check.sh ROOT build` has built.
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
 # shellcheck source=testbed/lib.sh
 . testbed/lib.sh
 
 W=/tmp/gluster # all that is written is here
-export BIN=$TOP/build/gluster-bin LAB_NET=here PROVIDER=verbs
+export BIN=${BED_GLUSTER_BIN:-$TOP/build/gluster-bin} LAB_NET=here PROVIDER=verbs
 # Emulated processors: a megabyte or some files a second.
-export SLOW=8 MIB=8 COUNT=60 NAMES=100 SMALL=40 LOAD=12
+export SLOW=8 MIB=2 COUNT=60 NAMES=100 SMALL=8 LOAD=12
 
 bed_bricks() {
     modprobe -a fuse loop xfs || bed_die "no file systems"
@@ -30,16 +30,28 @@ scenario() {
     return $code
 }
 
-declare -A usual=([rxe]=distribute [siw]=replicate)
+# The other end's network namespace goes in by a descriptor, as the names are hidden.
+wire() {
+    exec 9</run/netns/user
+    NEAR=$WIRE_KERNEL4 FAR=$WIRE_USER4 scenario wire
+}
+
 bed_net
 bed_bricks
 for DEVICE in ${BED_DEVICES:-rxe siw}; do
     bed_"$DEVICE"
-    for name in ${BED_GLUSTER:-${usual[$DEVICE]}}; do item "$DEVICE: $name" scenario "$name"; done
-    item "$DEVICE: nothing is left in the kernel" bed_no_kernel_objects
+    for name in ${BED_GLUSTER:-core}; do item "$DEVICE: $name" scenario "$name"; done
     bed_"$DEVICE"_down
 done
-for last in 1 2 3 4 5 6 7 8 9; do ip addr del "10.77.0.$last/24" dev dum0; done
+if [[ ! ${BED_GLUSTER:-} ]]; then
+    bed_wire
+    DEVICE=siwv
+    item "a device at one end of the wire, TCP at the other" wire
+fi
+item "nothing is left in the kernel" bed_no_kernel_objects
+bed_wire_down
+# The first one last, as the others go with it.
+for last in 9 8 7 6 5 4 3 2 1; do ip addr del "10.77.0.$last/24" dev dum0; done
 ip addr del fd77::1/64 dev dum0
 umount $W
 suite_end
