@@ -41,7 +41,10 @@ GLUSTER_INCLUDEDIR = $(shell pkg-config --variable=includedir glusterfs-api)/glu
 # Where the system's linker does not look by itself, the transport says where the library is.
 GLUSTER_RPATH = $(if $(filter /usr/lib%,$(LIBDIR)),,-Wl,-rpath,$(LIBDIR))
 
-.PHONY: all deb demo gluster install-gluster uninstall-gluster check check-quick check-kernel install uninstall header clean setup setup-check setup-kernel FORCE
+# Of `make bench`: --short, for a look.
+BENCH_FLAGS ?= --write
+
+.PHONY: all bench bench-own deb demo gluster install-gluster uninstall-gluster check check-quick check-kernel install uninstall header clean setup setup-bench setup-check setup-kernel FORCE
 
 all: build/$(SHARED) build/$(SONAME) build/$(NAME).so build/$(NAME).a build/rcg build/rcg.bash
 
@@ -150,6 +153,9 @@ demo: setup
 setup-check:
 	@scripts/setup.sh check
 
+setup-bench:
+	@scripts/setup.sh bench
+
 # The virtual machine's parts: Debian's kernel, siw, virtme-ng.
 setup-kernel: setup
 	@testbed/setup.sh
@@ -163,6 +169,19 @@ check-kernel: setup-kernel
 
 check-quick:
 	@scripts/check.sh quick
+
+# The peers side by side with the library: eight minutes, of a machine with nothing else to do, for doc/performance.md.
+BENCH_OWN := build/bench/tcp build/bench/ours build/bench/idle
+$(BENCH_OWN) build/bench/fabric: build/bench/%: benches/%.c benches/bench.h build/$(NAME).so
+	mkdir -p $(@D)
+	$(CC) -std=gnu11 -O2 -g -Wall -Wextra -Werror -Iinclude -o $@ $< -Lbuild -Wl,--as-needed -lrdmacm-gluster \
+		-Wl,-rpath,$(CURDIR)/build -pthread $(if $(findstring fabric,$@),-lfabric)
+
+bench: setup-bench $(BENCH_OWN) build/bench/fabric
+	@benches/run.py $(BENCH_FLAGS) build/bench
+
+bench-own: $(BENCH_OWN)
+	@benches/run.py --short --own build/bench
 
 clean:
 	rm -rf build

@@ -267,7 +267,7 @@ run_test() {
 # All of them before the test bed starts, which runs them too.
 c_programs() {
     local source
-    for source in examples/*.c c-tests/*.c benches/*.c; do
+    for source in examples/*.c c-tests/*.c; do
         [[ -e $source ]] || continue
         item "$source builds" build_c "$BIN/$(basename "$source" .c)" -Ic-tests "$source"
     done
@@ -470,10 +470,8 @@ full() {
     item "manual pages lint" manual_is_clean
     item "make demo" timeout $LONG_LIMIT make --no-print-directory demo
     bed_ends
-    if [[ -e benches/run.sh ]]; then
-        item "benches/run.sh --short" timeout $LONG_LIMIT benches/run.sh --short "$BIN"
-        cat "$LOGS"/*-benches-run.sh---short.log
-    fi
+    item "make bench-own" timeout $LONG_LIMIT make --no-print-directory bench-own
+    cat "$LOGS"/*-make-bench-own.log
     if [[ $git ]]; then
         item "the run left the tree as it was" tree_unchanged
     else

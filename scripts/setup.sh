@@ -25,7 +25,17 @@ compgen -G '/usr/lib/llvm-*/lib/libclang.so' >/dev/null || need /nonexistent lib
 # `setup.sh check`: what `make check` wants beyond that.
 if [[ ${1:-} == check ]]; then
     need /usr/lib/llvm-19/lib/libclang.so libclang-19-dev
+    need python3 python3
     need_gluster
     need_packaging
+fi
+# `setup.sh bench`: what the library is measured beside.
+if [[ ${1:-} == bench ]]; then
+    need python3 python3
+    need fi_pingpong libfabric-bin
+    need /usr/include/rdma/fi_rma.h libfabric-dev
+    need ucx_perftest ucx-utils
+    need valgrind valgrind
+    need strace strace
 fi
 install_missing
