@@ -166,7 +166,8 @@ static inline void parse(int argc, char **argv)
 
 /* Runs both sides; `cases` are the words that may be given. The server never ends by itself: only the client knows when all
  * is done. */
-static inline int both_sides(int argc, char **argv, const char *const *cases, void (*server)(int control), void (*client)(const struct hello *))
+static inline int both_sides(int argc, char **argv, const char *const *cases, void (*server)(int control),
+                             void (*client)(const struct hello *))
 {
     int control[2];
     struct hello hello;

@@ -161,7 +161,7 @@ static uint64_t stream(void)
             if (!post_one(n)) break;
             n++;
         }
-        poll_events();
+        if (completed < n) poll_events();
     }
     received = 0;
     send_short(1); /* comes back when all has come */
