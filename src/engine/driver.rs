@@ -1,6 +1,5 @@
 //! The event loop of a channel: commands, timers, sockets, delivery.
 
-use std::collections::HashMap;
 use std::os::fd::{AsRawFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -18,6 +17,7 @@ use super::perform::{Happening, Io};
 use super::selector::{Events, Ready, Selector};
 use super::spin::Spin;
 use super::timers::Timers;
+use super::tokens::TokenMap;
 use super::waker::Waker;
 use crate::cm::Request;
 use crate::error::{Error, Reason, Result};
@@ -63,7 +63,7 @@ pub(super) struct Driver {
     pub(super) selector: Selector,
     events: Events,
     pub(super) timers: Timers,
-    pub(super) entries: HashMap<u64, Entry>,
+    pub(super) entries: TokenMap<Entry>,
     /// Connections with more to do at once.
     again: Vec<Arc<Conn>>,
     /// Connections that the device has failed something of, not told yet.
@@ -94,7 +94,7 @@ impl Driver {
             selector,
             events: Events::default(),
             timers: Timers::default(),
-            entries: HashMap::new(),
+            entries: TokenMap::default(),
             again: Vec::new(),
             failed: Vec::new(),
             buffer: vec![0; READ_BUFFER].into_boxed_slice(),
@@ -310,8 +310,10 @@ impl Driver {
             // rdma_cm may have told why already.
             self.cm_events(channel);
         }
-        for conn in self.failed.drain(..).chain(self.again.drain(..)).collect::<Vec<_>>() {
-            self.drive(&conn, Happening::Go, now);
+        if !self.failed.is_empty() || !self.again.is_empty() {
+            for conn in self.failed.drain(..).chain(self.again.drain(..)).collect::<Vec<_>>() {
+                self.drive(&conn, Happening::Go, now);
+            }
         }
         while let Some(conn) = channel.take_kick() {
             conn.end_kick();

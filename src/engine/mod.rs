@@ -46,6 +46,7 @@ mod story_test;
 #[cfg(test)]
 mod threads_test;
 mod timers;
+mod tokens;
 #[cfg(test)]
 mod traffic_test;
 #[cfg(test)]

@@ -1,14 +1,16 @@
 //! Timers of one channel, one for each key.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::BinaryHeap;
 use std::time::Instant;
+
+use super::tokens::TokenMap;
 
 /// A queue of deadlines. Replaced and cancelled ones stay in the heap until they come up or outnumber the live ones.
 #[derive(Default)]
 pub(super) struct Timers {
     heap: BinaryHeap<Reverse<(Instant, u64)>>,
-    live: HashMap<u64, Instant>,
+    live: TokenMap<Instant>,
 }
 
 impl Timers {
