@@ -15,7 +15,7 @@ use super::listener::Listener;
 use super::log::Level;
 use super::perform::{Happening, Io};
 use super::selector::{Events, Ready, Selector};
-use super::spin::Spin;
+use super::spin::{Hot, Spin};
 use super::timers::Timers;
 use super::tokens::TokenMap;
 use super::waker::Waker;
@@ -75,6 +75,7 @@ pub(super) struct Driver {
     pub(super) completions: Vec<Wc>,
     pub(super) warmth: Warmth,
     pub(super) spin: Spin,
+    hot: Hot,
     alarm: Option<Alarm>,
     /// What the alarm is set to.
     alarmed: Option<Instant>,
@@ -103,6 +104,7 @@ impl Driver {
             completions: Vec::new(),
             warmth: Warmth::default(),
             spin: Spin::new(spin),
+            hot: Hot::default(),
             alarm,
             alarmed: None,
             finished: false,
@@ -252,7 +254,10 @@ impl Driver {
             self.events.clear();
             return Ok(());
         }
-        if self.look(channel)? || polled || timeout == Some(Duration::ZERO) {
+        let spins = timeout != Some(Duration::ZERO) && self.spin.budget() > Duration::ZERO;
+        if spins && !polled && self.hot.may_read() {
+            self.events.clear();
+        } else if self.look(channel)? || polled || timeout == Some(Duration::ZERO) {
             return Ok(());
         }
         if self.spin_until_ready(channel, timeout)? {
@@ -269,6 +274,7 @@ impl Driver {
     /// Whether a descriptor is ready now.
     fn look(&mut self, channel: &Channel) -> Result<bool> {
         channel.counts().polls.add(1);
+        self.hot.looked();
         Ok(self.selector.wait(&mut self.events, Some(Duration::ZERO))? > 0)
     }
 
@@ -278,11 +284,14 @@ impl Driver {
             let end = Instant::now() + budget;
             let every = if self.hub.is_some() { LOOK_EVERY } else { 1 };
             for round in 0_u32.. {
-                if Instant::now() >= end {
+                let now = Instant::now();
+                if now >= end {
                     break;
                 }
+                let looks = if self.hot.is_some() { !self.hot.may_read() } else { round % every == 0 };
                 if self.poll_completions()
-                    || (round % every == 0 && self.look(channel)?)
+                    || self.read_hot(now)
+                    || (looks && self.look(channel)?)
                     || self.has_work(channel)
                 {
                     self.spin.hit();
@@ -292,6 +301,17 @@ impl Driver {
         }
         self.spin.miss();
         Ok(false)
+    }
+
+    /// Reads the hot socket. That the selector tells of it later is nothing new then.
+    fn read_hot(&mut self, now: Instant) -> bool {
+        let Some(token) = self.hot.read() else { return false };
+        let Some(Entry::Conn(conn)) = self.entries.get(&token) else {
+            self.hot.gone();
+            return false;
+        };
+        let conn = Arc::clone(conn);
+        self.tell(&conn, Happening::Ready(Readiness { readable: true, ..Readiness::default() }), now)
     }
 
     /// Commands, timers that are due, and connections that were left with work.
@@ -346,8 +366,13 @@ impl Driver {
 
     /// Tells a connection what has happened and does what comes of it.
     pub(super) fn drive(&mut self, conn: &Arc<Conn>, happening: Happening<'_>, now: Instant) {
+        self.tell(conn, happening, now);
+    }
+
+    /// The same. Returns whether octets have come.
+    fn tell(&mut self, conn: &Arc<Conn>, happening: Happening<'_>, now: Instant) -> bool {
         if conn.is_ended() {
-            return;
+            return false;
         }
         let hub = self.hub.as_mut();
         let mut io = Io { selector: &self.selector, buffer: &mut self.buffer, hub, done: None };
@@ -366,6 +391,7 @@ impl Driver {
                 self.linger(conn.id(), socket, now);
             }
         }
+        outcome.received
     }
 
     /// Lets the peer read what was sent last: closing a socket with unread octets would reset it.
@@ -428,6 +454,9 @@ impl Driver {
                 let conn = Arc::clone(conn);
                 let readiness =
                     Readiness { readable: ready.readable, writable: ready.writable, closed: ready.closed };
+                if readiness.readable {
+                    self.hot.readable(ready.token);
+                }
                 self.drive(&conn, Happening::Ready(readiness), Instant::now());
             }
             Some(Entry::Listener(listener)) => {

@@ -143,6 +143,14 @@ impl Endpoint {
         }
     }
 
+    /// Octets that the socket has brought; devices are not read from.
+    pub(super) fn octets_received(&self) -> u64 {
+        match self {
+            Self::Iwarp(iwarp) => iwarp.qp().counters().received,
+            Self::Verbs(_) => 0,
+        }
+    }
+
     /// Whether every posted send-queue operation is done.
     pub(super) fn sends_drained(&self) -> bool {
         match self {

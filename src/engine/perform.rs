@@ -60,6 +60,8 @@ pub(super) struct Outcome {
     pub(super) progress: Progress,
     /// The connection needs the driver no more.
     pub(super) closed: bool,
+    /// Octets have come from the socket.
+    pub(super) received: bool,
 }
 
 impl Inner {
@@ -71,6 +73,7 @@ impl Inner {
         io: &mut Io<'_>,
     ) -> Outcome {
         let mut inputs = Vec::new();
+        let before = self.endpoint.octets_received();
         let progress =
             if self.closed { Progress::Waiting } else { self.happen(conn, happening, now, io, &mut inputs) };
         self.settle(conn, now, io, &mut inputs);
@@ -80,7 +83,12 @@ impl Inner {
             self.settle(conn, now, io, &mut inputs);
         }
         let timer = [self.life.poll_timeout(), self.endpoint.next_timer()].into_iter().flatten().min();
-        Outcome { timer: timer.filter(|_| !self.closed), progress, closed: self.closed }
+        Outcome {
+            timer: timer.filter(|_| !self.closed),
+            progress,
+            closed: self.closed,
+            received: self.endpoint.octets_received() > before,
+        }
     }
 
     fn happen(
