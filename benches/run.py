@@ -309,7 +309,7 @@ def replace_between(path, name, text):
 
 
 def main():
-    rounds, seconds, connections, repeats = (3, 0.04, 1000, 1) if options.short else (13, 0.2, 10000, 3)
+    rounds, seconds, connections, repeats = (3, 0.04, 1000, 1) if options.short else (11, 0.2, 10000, 3)
     all_groups = list(groups())
     idle = [idle_connections(connections) for _ in range(repeats)]
     rows = [] if options.own else list(stable(options.short))
