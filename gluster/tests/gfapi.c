@@ -1,6 +1,7 @@
 /* What a program on gfapi does, without FUSE in between.
  *
- *   gfapi VOLUME HOST|VOLFILE [MIB]     a path to a volume file, or the host that has it; how much to write at a time: 8
+ *   gfapi VOLUME HOST|VOLFILE [MIB]     a path to a volume file, or the host that has it; how much to write at a time, 2 at
+ *                                       least: 8
  *
  * SPDX-License-Identifier: GPL-2.0-only OR LGPL-3.0-or-later */
 #define _GNU_SOURCE
@@ -62,14 +63,15 @@ static void io(glfs_t *fs, size_t size)
 
 int main(int argc, char **argv)
 {
-    glfs_t *fs = argc >= 3 ? glfs_new(argv[1]) : NULL;
+    int mib = argc > 3 ? atoi(argv[3]) : 8;
+    glfs_t *fs = argc >= 3 && mib >= 2 ? glfs_new(argv[1]) : NULL;
     CHECK(fs);
     alarm(120);
     CHECK(glfs_set_logging(fs, "/var/log/glusterfs/gfapi.log", 7) == 0);
     if (argv[2][0] == '/') CHECK(glfs_set_volfile(fs, argv[2]) == 0);
     else CHECK(glfs_set_volfile_server(fs, "tcp", argv[2], 24007) == 0);
     CHECK(glfs_init(fs) == 0);
-    io(fs, (size_t)(argc > 3 ? atoi(argv[3]) : 8) << 20);
+    io(fs, (size_t)mib << 20);
     CHECK(glfs_mkdir(fs, "/of-gfapi", 0755) == 0 && glfs_rmdir(fs, "/of-gfapi") == 0);
     CHECK(glfs_fini(fs) == 0);
     return 0;
