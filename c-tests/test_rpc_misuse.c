@@ -6,7 +6,7 @@
 static void test_attributes(void)
 {
     rcg_rpc_attr bad[] = {
-        { RCG_RPC_ATTR_INIT, .flags = 32 },
+        { RCG_RPC_ATTR_INIT, .flags = 64 },
         { RCG_RPC_ATTR_INIT, .flags = 1u << 31 },
         { RCG_RPC_ATTR_INIT, .credits = 1025 },
         { RCG_RPC_ATTR_INIT, .credits = UINT32_MAX },

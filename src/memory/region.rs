@@ -216,8 +216,17 @@ impl Region {
 
     /// Revokes one key, of whichever provider. When it returns, no peer can reach the memory by it.
     pub fn revoke_key(&self, key: u32) -> Result<()> {
-        let of_devices =
-            self.registrations.end(|_, purpose, other| purpose == Purpose::Remote && other == key);
+        let is_it = |_, purpose, other| purpose == Purpose::Remote && other == key;
+        self.end_key(key, self.registrations.end_settled(is_it))
+    }
+
+    /// The same for a key whose peer has done what it was for: what its device may still be placing is not waited for.
+    pub fn retire_key(&self, key: u32) -> Result<()> {
+        let is_it = |_, purpose, other| purpose == Purpose::Remote && other == key;
+        self.end_key(key, self.registrations.end(is_it))
+    }
+
+    fn end_key(&self, key: u32, of_devices: usize) -> Result<()> {
         let of_table = self.table.revoke_of_region(key, self);
         if of_devices > 0 { Ok(()) } else { of_table }
     }
@@ -287,7 +296,7 @@ impl Region {
             Ok(_) => {
                 self.table.octets.fetch_sub(self.length, Ordering::Relaxed);
                 self.table.revoke_region(self);
-                self.registrations.end(|_, _, _| true);
+                self.registrations.end_settled(|_, _, _| true);
                 Ok(())
             }
             Err(uses) if uses & CLOSED != 0 => Err(Error::state(libc::EBADF, "the region is deregistered")),

@@ -9,8 +9,16 @@ use parking_lot::RwLock;
 
 /// A registration, ended by its owner or with its region, whichever is first.
 pub trait Hold: Send + Sync {
-    /// Ends it: when this returns nobody reaches the memory by its keys. Doing it twice is no error.
+    /// Ends it: when this returns nobody begins to reach the memory by its keys. Doing it twice is no error.
     fn release(&self);
+
+    /// Whether the device may still be placing something when it has been released.
+    fn lingers(&self) -> bool {
+        false
+    }
+
+    /// Waits until such devices have placed it.
+    fn settle(&self) {}
 }
 
 /// What a registration is for.
@@ -67,6 +75,18 @@ impl Registrations {
 
     /// Ends the registrations that `which` picks by device, purpose and key; returns how many.
     pub(super) fn end(&self, which: impl Fn(u64, Purpose, u32) -> bool) -> usize {
+        self.take(which).len()
+    }
+
+    /// The same, and waits until nothing is placed any more.
+    pub(super) fn end_settled(&self, which: impl Fn(u64, Purpose, u32) -> bool) -> usize {
+        let ended = self.take(which);
+        // One wait is good for all.
+        ended.iter().find(|hold| hold.lingers()).iter().for_each(|hold| hold.settle());
+        ended.len()
+    }
+
+    fn take(&self, which: impl Fn(u64, Purpose, u32) -> bool) -> Vec<Arc<dyn Hold>> {
         let mut ended = Vec::new();
         self.list.write().retain(|entry| {
             let stays = !which(entry.device, entry.purpose, entry.key);
@@ -77,7 +97,7 @@ impl Registrations {
         });
         // Outside the lock: a device may take its time.
         ended.iter().for_each(|hold| hold.release());
-        ended.len()
+        ended
     }
 }
 
@@ -93,6 +113,40 @@ mod test {
         fn release(&self) {
             self.0.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Of a device that goes on for a while: released, settled.
+    #[derive(Default)]
+    struct Lingering(AtomicU32, AtomicU32);
+
+    impl Hold for Lingering {
+        fn release(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn lingers(&self) -> bool {
+            true
+        }
+
+        fn settle(&self) {
+            assert_eq!(self.0.load(Ordering::Relaxed), 3, "all are released before");
+            self.1.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn who_wants_its_memory_back_waits_once() {
+        let (list, hold) = (Registrations::default(), Arc::new(Lingering::default()));
+        for key in 0..4 {
+            list.add(1, Purpose::Remote, key, hold.clone());
+        }
+        assert_eq!(list.end(|_, _, key| key == 0), 1);
+        assert_eq!(hold.1.load(Ordering::Relaxed), 0);
+        assert_eq!(list.end_settled(|_, _, key| key < 3), 2);
+        assert_eq!(hold.1.load(Ordering::Relaxed), 1);
+        list.add(1, Purpose::Local, 9, Arc::new(Counted::default()));
+        assert_eq!(list.end_settled(|_, purpose, _| purpose == Purpose::Local), 1);
+        assert_eq!(hold.1.load(Ordering::Relaxed), 1);
     }
 
     #[test]

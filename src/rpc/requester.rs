@@ -405,7 +405,7 @@ impl Grants<'_> {
 fn revoke(grants: &[(Arc<Region>, u32)]) {
     for (region, key) in grants {
         // A connection that has ended has taken its keys along.
-        let _ = region.revoke_key(*key);
+        let _ = region.retire_key(*key);
     }
 }
 

@@ -38,7 +38,7 @@ impl Standing {
     /// The connection has ended, and its keys with it.
     pub(super) fn end(&mut self) {
         for (region, _, handle) in self.keys.drain(..) {
-            let _ = region.revoke_key(handle);
+            let _ = region.retire_key(handle);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
-use super::sys::{CmId, DeviceHandle, Mr, Pd};
+use super::sys::{CmId, DeviceHandle, Mr, Pd, await_softirqs};
 use crate::error::{Error, Reason, Result};
 use crate::memory::{Access, Hold, Purpose, Region};
 use crate::verbs::types::{DeviceLimits, Rights};
@@ -39,12 +39,23 @@ pub(crate) struct Device {
 /// A registration, ended once.
 struct Registered {
     mr: Mutex<Option<Mr>>,
+    /// siw looks at a key and then copies what one buffer of the network's holds; ending the registration does not wait for
+    /// that (Linux 6.1: `siw_proc_write`, `siw_mr_drop_mem`).
+    lingers: bool,
 }
 
 impl Hold for Registered {
     fn release(&self) {
         let mr = self.mr.lock().take();
         drop(mr);
+    }
+
+    fn lingers(&self) -> bool {
+        self.lingers
+    }
+
+    fn settle(&self) {
+        await_softirqs();
     }
 }
 
@@ -120,7 +131,8 @@ impl Device {
     }
 
     fn keep(&self, region: &Arc<Region>, purpose: Purpose, key: u32, mr: Mr) -> Result<u32> {
-        let hold = Arc::new(Registered { mr: Mutex::new(Some(mr)) });
+        let lingers = self.limits.is_siw() && purpose != Purpose::Local;
+        let hold = Arc::new(Registered { mr: Mutex::new(Some(mr)), lingers });
         let mut registered = self.registered.lock();
         if self.is_gone() {
             hold.release();

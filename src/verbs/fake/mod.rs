@@ -59,6 +59,9 @@ pub(crate) fn devices() -> Result<Vec<DeviceLimits>> {
     Ok(present.map(|device| device.config.limits.clone()).collect())
 }
 
+/// As `sys::await_softirqs`: the model places while it is locked.
+pub(crate) fn await_softirqs() {}
+
 /// As `sys::dispose`, but at once: a test counts what is left when it ends.
 pub(crate) fn dispose(id: CmId) {
     drop(id);

@@ -94,6 +94,13 @@ pub(crate) fn count_devices() -> usize {
     usize::try_from(count).unwrap_or(0)
 }
 
+/// Waits until every processor has left what it was doing for the network: an expedient of RCU (membarrier(2)), which takes
+/// some milliseconds. A kernel without it leaves the caller as he was.
+pub(crate) fn await_softirqs() {
+    // SAFETY: no pointers.
+    unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_GLOBAL, 0, 0) };
+}
+
 /// Makes a descriptor non-blocking.
 fn nonblocking(fd: i32) -> Result<()> {
     // SAFETY: no pointers; a descriptor of librdmacm or libibverbs that is open.
