@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::Liveness;
+use super::{Liveness, octets_at};
 
 /// `SOCK_DIAG_BY_FAMILY` of linux/sock_diag.h, the request and its answer.
 const BY_FAMILY: u16 = 20;
@@ -63,11 +63,10 @@ fn request(local: SocketAddr, peer: SocketAddr) -> Vec<u8> {
 
 fn parse(answer: &[u8]) -> io::Result<Liveness> {
     let short = || io::Error::from(io::ErrorKind::UnexpectedEof);
-    let half =
-        |at: usize| answer.get(at..at + 2).and_then(|octets| octets.try_into().ok()).map(u16::from_ne_bytes);
+    let half = |at: usize| octets_at(answer, at).map(u16::from_ne_bytes);
     if half(4).ok_or_else(short)? != BY_FAMILY {
-        let errno = answer.get(HEADER_LEN..HEADER_LEN + 4).and_then(|octets| octets.try_into().ok());
-        return Err(io::Error::from_raw_os_error(-i32::from_ne_bytes(errno.ok_or_else(short)?)));
+        let errno = octets_at(answer, HEADER_LEN).map(i32::from_ne_bytes).ok_or_else(short)?;
+        return Err(io::Error::from_raw_os_error(-errno));
     }
     let mut at = HEADER_LEN + ANSWER_LEN;
     loop {

@@ -28,18 +28,21 @@ pub(crate) const TCP_INFO_LEN: usize = 148;
 impl Liveness {
     /// From a `struct tcp_info`; an older kernel's is shorter, and what it does not have is 0.
     pub(crate) fn of(info: &[u8]) -> Self {
-        let octets = |at: usize| info.get(at..at + 4).and_then(|octets| octets.try_into().ok());
-        let number = |at: usize| octets(at).map_or(0, u32::from_ne_bytes);
+        let number = |at: usize| octets_at(info, at).map_or(0, u32::from_ne_bytes);
         let ms = |at: usize| Duration::from_millis(number(at).into());
-        let acked = info.get(120..128).and_then(|octets| octets.try_into().ok());
         Self {
             probes: info.get(3).copied().unwrap_or(0).into(),
             unacked: number(24),
             last_sent: ms(44),
             // The kernel's fast path takes data (at 52) without noting the acknowledgement (at 56) it carries.
             last_ack: ms(52).min(ms(56)),
-            acked: acked.map_or(0, u64::from_ne_bytes),
+            acked: octets_at(info, 120).map_or(0, u64::from_ne_bytes),
             unsent: number(144),
         }
     }
+}
+
+/// The next octets from `at` on, where there are as many.
+fn octets_at<const N: usize>(data: &[u8], at: usize) -> Option<[u8; N]> {
+    data.get(at..)?.first_chunk().copied()
 }
