@@ -172,7 +172,7 @@ check-quick:
 
 # The peers side by side with the library: eight minutes, of a machine with nothing else to do, for doc/performance.md.
 BENCH_OWN := build/bench/tcp build/bench/ours build/bench/idle
-$(BENCH_OWN) build/bench/fabric: build/bench/%: benches/%.c benches/bench.h build/$(NAME).so
+$(BENCH_OWN) build/bench/fabric: build/bench/%: benches/%.c $(wildcard benches/*.h) build/$(NAME).so
 	mkdir -p $(@D)
 	$(CC) -std=gnu11 -O2 -g -Wall -Wextra -Werror -Iinclude -o $@ $< -Lbuild -Wl,--as-needed -lrdmacm-gluster \
 		-Wl,-rpath,$(CURDIR)/build -pthread $(if $(findstring fabric,$@),-lfabric)

@@ -1,26 +1,12 @@
 /* Many idle connections on one channel, provider iwarp: idle connections --count N. Prints octets of memory of one
  * connection at the client and at the server, the kernel's apart, then microseconds of a round trip of 64 octets with one
  * connection and on one of N. No receive buffers of the library's; a receive is posted where the round trips are. */
-#include "bench.h"
+#include "rcg.h"
 
-#include <semaphore.h>
+enum { PENDING = 64, ROUND_TRIPS = 5000, DEPTH = 16 };
 
-#include <rdmacm_gluster.h>
-
-enum { SPIN_US = 10000, PENDING = 64, ROUND_TRIPS = 5000, DEPTH = 16 };
-
-#define MUST_OK(call)                                                                                                  \
-    do {                                                                                                               \
-        int rc_ = (call);                                                                                              \
-        if (rc_ != 0) die("%s:%d: %s: %s", __FILE__, __LINE__, #call, strerror(-rc_));                                 \
-    } while (0)
-
-static rcg_engine *engine;
-static rcg_channel *channel;
-static rcg_mr *mr;
 static unsigned char inbox[64];
 static uint16_t port;
-static sem_t done;
 static rcg_conn **conns;
 static uint64_t wanted, asked, there; /* connections: on the client's channel thread, but for `wanted` */
 static uint64_t trips;
@@ -36,10 +22,8 @@ static double resident(void)
 
 static void open_side(rcg_events_fn on_events)
 {
-    rcg_channel_attr attr = { RCG_CHANNEL_ATTR_INIT, .on_events = on_events, .spin_us = SPIN_US };
-    MUST_OK(rcg_engine_create(NULL, &engine));
+    open_channel(on_events, SPIN_US);
     MUST_OK(rcg_mr_register(engine, inbox, sizeof inbox, RCG_LOCAL, &mr));
-    MUST_OK(rcg_channel_create(engine, &attr, &channel));
 }
 
 static void post_receive(rcg_conn *conn)
@@ -71,17 +55,12 @@ static void on_server(rcg_channel *ch, const rcg_event *ev, size_t count, void *
 
 static void serve(int control)
 {
-    struct sockaddr_in at = loopback(0);
     rcg_listen_attr attr = { RCG_LISTEN_ATTR_INIT, .provider = RCG_PROVIDER_IWARP, .backlog = 2 * PENDING,
                              .recv_depth = DEPTH };
-    rcg_listener_info info = { RCG_LISTENER_INFO_INIT };
-    rcg_listener *listener;
     struct hello hello = { 0 };
     open_side(on_server);
-    MUST_OK(rcg_listen(channel, (struct sockaddr *)&at, sizeof at, &attr, &listener));
-    MUST_OK(rcg_listener_query(listener, &info));
+    hello.port = listen_at(&attr);
     double before = resident();
-    hello.port = ntohs(((struct sockaddr_in *)&info.local)->sin_port);
     tell(control, &hello);
     while (read(control, &hello, sizeof hello) == sizeof hello) {
         hello.addr = (uint64_t)(resident() - before);
@@ -118,11 +97,6 @@ static void on_client(rcg_channel *ch, const rcg_event *ev, size_t count, void *
     }
 }
 
-static void await(void)
-{
-    while (sem_wait(&done) != 0) {}
-}
-
 static double round_trip(rcg_conn *conn)
 {
     trips = 0;
@@ -147,7 +121,6 @@ static void ask(const struct hello *hello)
     double before, one, many, mine;
     port = hello->port;
     MUST((conns = calloc(opt.count, sizeof *conns)) != NULL);
-    MUST(sem_init(&done, 0, 0) == 0);
     open_side(on_client);
     connect_to(1);
     round_trip(conns[0]);

@@ -1,24 +1,10 @@
 /* The library, provider iwarp. Besides the cases of bench.h: rpc, microseconds of a NULL call over RPC-over-RDMA. */
-#include "bench.h"
+#include "rcg.h"
 
-#include <semaphore.h>
+enum { RECVS = 1024, BATCHES = 16, SMALL = 64, CALL = 40, REPLY = 24 };
 
-#include <rdmacm_gluster.h>
-
-enum { SPIN_US = 10000, RECVS = 1024, BATCHES = 16, SMALL = 64, CALL = 40, REPLY = 24 };
-
-#define MUST_OK(call)                                                                                                  \
-    do {                                                                                                               \
-        int rc_ = (call);                                                                                              \
-        if (rc_ != 0) die("%s:%d: %s: %s", __FILE__, __LINE__, #call, strerror(-rc_));                                 \
-    } while (0)
-
-static rcg_engine *engine;
-static rcg_channel *channel;
 static unsigned char *memory;
-static rcg_mr *mr;
 static struct hello peer;
-static sem_t done;
 static uint64_t n, posted, completed; /* round trips; operations: read and written on the channel's thread */
 static bool ending, over;
 
@@ -30,11 +16,8 @@ static bool receives_are_long(void)
 
 static void open_side(rcg_events_fn on_events)
 {
-    rcg_channel_attr attr = { RCG_CHANNEL_ATTR_INIT, .on_events = on_events,
-                              .spin_us = opt.sleep ? RCG_SPIN_NEVER : SPIN_US };
     memory = memory_of(area() + RECVS * SMALL);
-    MUST_OK(rcg_engine_create(NULL, &engine));
-    MUST_OK(rcg_channel_create(engine, &attr, &channel));
+    open_channel(on_events, opt.sleep ? RCG_SPIN_NEVER : SPIN_US);
     MUST_OK(rcg_mr_register(engine, memory, area() + RECVS * SMALL, RCG_LOCAL | RCG_REMOTE_READ | RCG_REMOTE_WRITE, &mr));
 }
 
@@ -120,18 +103,15 @@ static rcg_rpc_attr rpc = { RCG_RPC_ATTR_INIT };
 
 static void serve(int control)
 {
-    struct sockaddr_in at = loopback(0);
     rcg_listen_attr attr = { RCG_LISTEN_ATTR_INIT, .provider = RCG_PROVIDER_IWARP,
                              .rpc = is_case("rpc") ? &rpc : NULL };
-    rcg_listener_info info = { RCG_LISTENER_INFO_INIT };
-    rcg_listener *listener;
     uint32_t key;
+    uint16_t port;
     if (!attr.rpc) attr.recv_depth = RECVS;
     open_side(on_server);
-    MUST_OK(rcg_listen(channel, (struct sockaddr *)&at, sizeof at, &attr, &listener));
-    MUST_OK(rcg_listener_query(listener, &info));
+    port = listen_at(&attr);
     MUST_OK(rcg_mr_key(mr, NULL, &key));
-    tell(control, &(struct hello){ ntohs(((struct sockaddr_in *)&info.local)->sin_port), (uintptr_t)memory, key });
+    tell(control, &(struct hello){ port, (uintptr_t)memory, key });
 }
 
 /* ---- client --------------------------------------------------------------------------------------------------------- */
@@ -227,10 +207,9 @@ static void ask(const struct hello *hello)
     if (!attr.rpc) attr.send_depth = 2 * BATCHES * BATCH, attr.recv_depth = RECVS;
     peer = *hello;
     opcode = is_case("write") || opt.write ? RCG_WRITE : is_case("read") ? RCG_READ : RCG_SEND;
-    MUST(sem_init(&done, 0, 0) == 0);
     open_side(on_client);
     MUST_OK(rcg_connect(channel, &addr, 1, &attr, &conn));
-    while (sem_wait(&done) != 0) {}
+    await();
 }
 
 int main(int argc, char **argv)
