@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Everything that must hold. `check.sh quick`: formatting, lints, Rust tests. `check.sh full`: that, the
-# installed product, and the test bed's suites in a virtual machine. `check.sh kernel`: what the suites need, and they. Goes
-# on after a failure; logs are in build/logs and build/testbed/out.
+# Everything that must hold. `check.sh quick`: formatting, lints, Rust tests. `check.sh full`: that, the installed product,
+# and the test bed's suites in a virtual machine. `check.sh kernel`: what the suites need, and they. Goes on after a failure;
+# logs are in build/logs and build/testbed/out.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 

@@ -36,21 +36,26 @@ pub(super) fn begin_frame(gather: &mut Gather, header: &Header, payload: usize) 
 
 /// Stages pad and CRC of a frame that is staged as a whole.
 pub(super) fn end_frame(gather: &mut Gather, ulpdu: usize, with_crc: bool) {
-    let pad = mpa::pad(ulpdu);
-    gather.stage(pad).fill(0);
+    let pad = put_pad(gather, ulpdu);
     let sum = if with_crc { crc::crc32c(gather.staged_tail(mpa::LENGTH_FIELD + ulpdu + pad)) } else { 0 };
-    end(gather, sum);
+    put_sum(gather, sum);
 }
 
 /// The same of a frame whose payload stays where it is; `sum` has seen all that comes before the pad.
 pub(super) fn end_summed_frame(gather: &mut Gather, ulpdu: usize, mut sum: Crc32c) {
-    let pad = mpa::pad(ulpdu);
-    gather.stage(pad).fill(0);
+    let pad = put_pad(gather, ulpdu);
     sum.update(gather.staged_tail(pad));
-    end(gather, sum.finish());
+    put_sum(gather, sum.finish());
 }
 
-fn end(gather: &mut Gather, sum: u32) {
+/// Stages the pad; returns its length.
+fn put_pad(gather: &mut Gather, ulpdu: usize) -> usize {
+    let pad = mpa::pad(ulpdu);
+    gather.stage(pad).fill(0);
+    pad
+}
+
+fn put_sum(gather: &mut Gather, sum: u32) {
     gather.stage(mpa::CRC_FIELD).copy_from_slice(&sum.to_le_bytes());
     gather.end_frame();
 }
