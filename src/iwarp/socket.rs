@@ -151,18 +151,21 @@ impl Socket {
         self.send_vectored(&[unsafe { Piece::new(octets.as_ptr(), octets.len()) }])
     }
 
-    /// Sends pieces with one `sendmsg`. They may lie in memory that a peer or the application writes to, so they are
+    /// Sends pieces with one system call. They may lie in memory that a peer or the application writes to, so they are
     /// never slices; each has to stay valid until it has been sent.
     pub fn send_vectored(&self, pieces: &[Piece]) -> io::Result<usize> {
+        let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+        if let [piece] = pieces {
+            // SAFETY: as below; `send` has the kernel copy and check less.
+            return retry(|| unsafe { libc::send(self.as_raw_fd(), piece.ptr().cast(), piece.len(), flags) });
+        }
         // SAFETY: all zeros is a valid `msghdr` without a name or control data.
         let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
         message.msg_iov = pieces.as_ptr().cast_mut().cast();
         message.msg_iovlen = pieces.len() as _;
         // SAFETY: `Piece` is a transparent `iovec`; whoever made a piece has promised that it is valid until it is sent,
         // and the kernel only reads.
-        retry(|| unsafe {
-            libc::sendmsg(self.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT)
-        })
+        retry(|| unsafe { libc::sendmsg(self.as_raw_fd(), &raw const message, flags) })
     }
 
     /// What TCP knows about the peer's answers.
