@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{JoinHandle, ThreadId};
 use std::time::Duration;
 
@@ -91,7 +91,11 @@ pub struct Channel {
     waker: Waker,
     parking: Parking,
     commands: Sender<Command>,
+    /// A command or a kick may wait: one look for the loop instead of one at each queue.
+    asked: AtomicBool,
     ready: Mutex<ReadyQueue>,
+    /// How many sources `ready` holds, for a look without its lock.
+    waiting: AtomicUsize,
     /// Connections that were left with work to do by a thread that is not the channel's.
     kicks: Mutex<VecDeque<Arc<Conn>>>,
     /// Queue mode: readable while events wait.
@@ -133,7 +137,9 @@ impl Channel {
             waker,
             parking: Parking::default(),
             commands: sender,
+            asked: AtomicBool::new(false),
             ready: Mutex::default(),
+            waiting: AtomicUsize::new(0),
             kicks: Mutex::default(),
             signal: if queue { Some(Waker::new()?) } else { None },
             driver_fd: driver.fd(),
@@ -290,23 +296,34 @@ impl Channel {
     pub(super) fn send(&self, command: Command) {
         // The receiver lives as long as the driver does; after that nothing is left to be asked for.
         let _ = self.commands.send(command);
-        self.parking.notify(&self.waker);
+        self.ask();
     }
 
     /// Leaves a connection's work to the driver.
     pub(super) fn kick(&self, conn: &Arc<Conn>) {
         if conn.begin_kick() {
             self.kicks.lock().push_back(Arc::clone(conn));
-            self.parking.notify(&self.waker);
+            self.ask();
         }
+    }
+
+    fn ask(&self) {
+        self.asked.store(true, Ordering::SeqCst);
+        self.parking.notify(&self.waker);
+    }
+
+    /// Whether commands or kicks may wait.
+    pub(super) fn is_asked(&self) -> bool {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    /// The same; the caller then takes all there are.
+    pub(super) fn take_asked(&self) -> bool {
+        self.is_asked() && self.asked.swap(false, Ordering::SeqCst)
     }
 
     pub(super) fn take_kick(&self) -> Option<Arc<Conn>> {
         self.kicks.lock().pop_front()
-    }
-
-    pub(super) fn has_kicks(&self) -> bool {
-        !self.kicks.lock().is_empty()
     }
 
     /// Queues a source of events, once.
@@ -316,6 +333,7 @@ impl Channel {
         }
         let mut ready = self.ready.lock();
         ready.sources.push_back(source);
+        self.waiting.store(ready.sources.len(), Ordering::Release);
         match &self.signal {
             Some(signal) if !ready.signalled => {
                 ready.signalled = true;
@@ -330,7 +348,7 @@ impl Channel {
     }
 
     pub(super) fn has_ready(&self) -> bool {
-        !self.ready.lock().sources.is_empty()
+        self.waiting.load(Ordering::SeqCst) > 0
     }
 
     /// Whether the driver has to deliver what is ready.
@@ -339,8 +357,12 @@ impl Channel {
     }
 
     fn pop_ready(&self) -> Option<Source> {
+        if self.signal.is_none() && !self.has_ready() {
+            return None;
+        }
         let mut ready = self.ready.lock();
         let source = ready.sources.pop_front();
+        self.waiting.store(ready.sources.len(), Ordering::Release);
         if source.is_none() && std::mem::take(&mut ready.signalled) {
             self.signal.iter().for_each(Waker::drain);
         }
@@ -442,7 +464,7 @@ impl Channel {
         let result = driver.run(self, timeout);
         self.set_owner(None);
         let delivered = result?;
-        Ok(if self.sink.is_some() { delivered } else { self.ready.lock().sources.len() })
+        Ok(if self.sink.is_some() { delivered } else { self.waiting.load(Ordering::SeqCst) })
     }
 
     /// Connects to a peer.

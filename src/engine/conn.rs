@@ -405,6 +405,11 @@ impl Conn {
         outcome
     }
 
+    /// Whether its socket has something, or might have: to be driven with the same buffer at once.
+    pub(super) fn look(&self, buffer: &mut [u8]) -> bool {
+        self.inner.lock().endpoint.look(buffer)
+    }
+
     /// Ends it after a bug or a failure of the loop itself: no socket, no state machine, but the promised events.
     pub(super) fn break_off(self: &Arc<Self>, error: &Error) {
         let mut inner = self.inner.lock();
@@ -416,7 +421,8 @@ impl Conn {
 
     /// Moves events to `out` until it holds `max`; returns whether there are more.
     pub(super) fn collect(self: &Arc<Self>, max: usize, out: &mut Vec<Event>) -> bool {
-        self.in_ready.store(false, Ordering::SeqCst);
+        // The lock that follows orders this with those that add events.
+        self.in_ready.store(false, Ordering::Release);
         if let Some(upper) = &self.upper {
             return self.collect_through(&**upper, max, out);
         }

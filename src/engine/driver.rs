@@ -217,8 +217,7 @@ impl Driver {
     fn has_work(&self, channel: &Channel) -> bool {
         !self.again.is_empty()
             || !self.failed.is_empty()
-            || !self.commands.is_empty()
-            || channel.has_kicks()
+            || channel.is_asked()
             || (channel.delivers() && channel.has_ready())
     }
 
@@ -232,9 +231,9 @@ impl Driver {
             let next = [self.timers.next(), deadline].into_iter().flatten().min();
             next.map(|at| at.saturating_duration_since(now))
         };
-        self.wait(channel, timeout)?;
-        self.dispatch(channel);
-        self.work(channel, if timeout == Some(Duration::ZERO) { now } else { Instant::now() });
+        let now = self.wait(channel, timeout, now)?;
+        self.dispatch(channel, now);
+        self.work(channel, now);
         let mut delivered = 0;
         if channel.delivers() {
             for _ in 0..DELIVER_BURST {
@@ -247,28 +246,28 @@ impl Driver {
         Ok(delivered)
     }
 
-    /// Waits for readiness: looks, spins for a while, then sleeps.
-    fn wait(&mut self, channel: &Channel, timeout: Option<Duration>) -> Result<()> {
-        let polled = self.poll_completions();
+    /// Waits for readiness: looks, spins for a while, then sleeps. Returns what time it is, a few polls ago.
+    fn wait(&mut self, channel: &Channel, timeout: Option<Duration>, now: Instant) -> Result<Instant> {
+        let polled = self.poll_completions(now);
         if timeout == Some(Duration::ZERO) && self.passes_over() {
             self.events.clear();
-            return Ok(());
+            return Ok(now);
         }
         let spins = timeout != Some(Duration::ZERO) && self.spin.budget() > Duration::ZERO;
         if spins && !polled && self.hot.may_read() {
             self.events.clear();
         } else if self.look(channel)? || polled || timeout == Some(Duration::ZERO) {
-            return Ok(());
+            return Ok(now);
         }
-        if self.spin_until_ready(channel, timeout)? {
-            return Ok(());
+        if let Some(now) = self.spin_until_ready(channel, timeout, now)? {
+            return Ok(now);
         }
         if channel.parking().prepare_sleep() && !self.arm() && !self.has_work(channel) {
             channel.counts().sleeps.add(1);
             self.selector.wait(&mut self.events, timeout)?;
         }
         channel.parking().awake();
-        Ok(())
+        Ok(Instant::now())
     }
 
     /// Whether a descriptor is ready now.
@@ -278,33 +277,38 @@ impl Driver {
         Ok(self.selector.wait(&mut self.events, Some(Duration::ZERO))? > 0)
     }
 
-    fn spin_until_ready(&mut self, channel: &Channel, timeout: Option<Duration>) -> Result<bool> {
+    /// The time when something came.
+    fn spin_until_ready(
+        &mut self,
+        channel: &Channel,
+        timeout: Option<Duration>,
+        mut now: Instant,
+    ) -> Result<Option<Instant>> {
         let budget = self.spin.budget().min(timeout.unwrap_or(Duration::MAX));
         if budget > Duration::ZERO {
-            let mut now = Instant::now();
             let end = now + budget;
             let every = if self.hub.is_some() { LOOK_EVERY } else { 1 };
             for round in 0_u32.. {
-                // The clock costs as much as several polls of a completion queue, and a system call on some machines.
-                if round % every == every - 1 {
+                // The clock costs as much as several polls of a queue, and is a system call on some machines.
+                if round % LOOK_EVERY == LOOK_EVERY - 1 {
                     now = Instant::now();
                     if now >= end {
                         break;
                     }
                 }
                 let looks = if self.hot.is_some() { !self.hot.may_read() } else { round % every == 0 };
-                if self.poll_completions()
+                if self.poll_completions(now)
                     || self.read_hot(now)
                     || (looks && self.look(channel)?)
                     || self.has_work(channel)
                 {
                     self.spin.hit();
-                    return Ok(true);
+                    return Ok(Some(now));
                 }
             }
         }
         self.spin.miss();
-        Ok(false)
+        Ok(None)
     }
 
     /// Reads the hot socket. That the selector tells of it later is nothing new then.
@@ -314,18 +318,24 @@ impl Driver {
             self.hot.gone();
             return false;
         };
+        if !conn.look(&mut self.buffer) {
+            return false;
+        }
         let conn = Arc::clone(conn);
         self.tell(&conn, Happening::Ready(Readiness { readable: true, ..Readiness::default() }), now)
     }
 
     /// Commands, timers that are due, and connections that were left with work.
     fn work(&mut self, channel: &Arc<Channel>, now: Instant) {
-        while let Ok(command) = self.commands.try_recv() {
-            self.command(channel, command);
+        let asked = channel.take_asked();
+        if asked {
+            while let Ok(command) = self.commands.try_recv() {
+                self.command(channel, command);
+            }
         }
         if self.timers.next().is_some_and(|at| at <= now) {
             // Where the channel has been away for long, what came meanwhile is no silence.
-            self.poll_completions();
+            self.poll_completions(now);
         }
         while let Some(key) = self.timers.pop(now) {
             self.timer(key, now);
@@ -339,9 +349,11 @@ impl Driver {
                 self.drive(&conn, Happening::Go, now);
             }
         }
-        while let Some(conn) = channel.take_kick() {
-            conn.end_kick();
-            self.drive(&conn, Happening::Go, now);
+        if asked {
+            while let Some(conn) = channel.take_kick() {
+                conn.end_kick();
+                self.drive(&conn, Happening::Go, now);
+            }
         }
     }
 
@@ -433,9 +445,9 @@ impl Driver {
         }
     }
 
-    fn dispatch(&mut self, channel: &Arc<Channel>) {
-        let events = std::mem::take(&mut self.events);
-        for ready in events.iter() {
+    fn dispatch(&mut self, channel: &Arc<Channel>, now: Instant) {
+        for index in 0.. {
+            let Some(ready) = self.events.get(index) else { return };
             match ready.token {
                 TOKEN_WAKER if self.warmth.readable => {}
                 TOKEN_WAKER => channel.waker().drain(),
@@ -446,13 +458,12 @@ impl Driver {
                 TOKEN_CM => self.cm_events(channel),
                 TOKEN_COMPLETIONS => self.hub.iter_mut().for_each(Hub::drain),
                 TOKEN_ASYNC => self.async_events(channel),
-                _ => self.ready(channel, ready),
+                _ => self.ready(channel, ready, now),
             }
         }
-        self.events = events;
     }
 
-    fn ready(&mut self, channel: &Arc<Channel>, ready: Ready) {
+    fn ready(&mut self, channel: &Arc<Channel>, ready: Ready, now: Instant) {
         match self.entries.get_mut(&ready.token) {
             Some(Entry::Conn(conn)) => {
                 let conn = Arc::clone(conn);
@@ -461,7 +472,7 @@ impl Driver {
                 if readiness.readable {
                     self.hot.readable(ready.token);
                 }
-                self.drive(&conn, Happening::Ready(readiness), Instant::now());
+                self.drive(&conn, Happening::Ready(readiness), now);
             }
             Some(Entry::Listener(listener)) => {
                 let listener = Arc::clone(listener);

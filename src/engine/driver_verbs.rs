@@ -97,7 +97,7 @@ impl Driver {
     }
 
     /// Polls the completion queues for a while and hands out what they held; returns whether there was anything.
-    pub(super) fn poll_completions(&mut self) -> bool {
+    pub(super) fn poll_completions(&mut self, now: Instant) -> bool {
         if self.hub.is_none() {
             return false;
         }
@@ -110,7 +110,6 @@ impl Driver {
             }
             any = true;
             self.warmth.active = true;
-            let now = Instant::now();
             let stream = verbs::Endpoint::stream_of;
             for run in completions.chunk_by(|one, next| stream(one.id) == stream(next.id)) {
                 let about = run.first().and_then(|first| self.conn(stream(first.id)));
@@ -133,7 +132,7 @@ impl Driver {
 
     /// Has completions wake the channel; true = there were some already.
     pub(super) fn arm(&mut self) -> bool {
-        self.hub.as_mut().is_some_and(Hub::arm) && self.poll_completions()
+        self.hub.as_mut().is_some_and(Hub::arm) && self.poll_completions(Instant::now())
     }
 
     pub(super) fn cm_events(&mut self, channel: &Arc<Channel>) {

@@ -389,6 +389,14 @@ impl Endpoint {
         }
     }
 
+    /// Whether there is something to be read, or might be: [`Endpoint::ready`] with the same buffer is to follow at once.
+    pub(super) fn look(&mut self, buffer: &mut [u8]) -> bool {
+        match self {
+            Self::Iwarp(iwarp) => iwarp.look(buffer),
+            Self::Verbs(_) => false,
+        }
+    }
+
     /// The socket has told something, or there was more to do.
     pub(super) fn ready(
         &mut self,

@@ -39,16 +39,15 @@ impl Events {
         self.list.clear();
     }
 
-    /// What the last wait returned.
-    pub(super) fn iter(&self) -> impl Iterator<Item = Ready> + '_ {
-        self.list.iter().map(|event| {
-            let has = |bits: i32| event.events & bits as u32 != 0;
-            Ready {
-                token: event.u64,
-                readable: has(libc::EPOLLIN),
-                writable: has(libc::EPOLLOUT),
-                closed: has(libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR),
-            }
+    /// What the last wait returned, by number.
+    pub(super) fn get(&self, index: usize) -> Option<Ready> {
+        let event = self.list.get(index)?;
+        let has = |bits: i32| event.events & bits as u32 != 0;
+        Some(Ready {
+            token: event.u64,
+            readable: has(libc::EPOLLIN),
+            writable: has(libc::EPOLLOUT),
+            closed: has(libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR),
         })
     }
 }
@@ -146,11 +145,11 @@ mod tests {
         assert_eq!(selector.wait(&mut events, Some(Duration::ZERO)).unwrap(), 0, "edges come once");
         far.write_all(b"x").unwrap();
         assert_eq!(selector.wait(&mut events, None).unwrap(), 1);
-        let ready = events.iter().next().unwrap();
+        let ready = events.get(0).unwrap();
         assert!(ready.readable && !ready.closed && ready.token == 7);
         drop(far);
         assert_eq!(selector.wait(&mut events, None).unwrap(), 1);
-        assert!(events.iter().next().unwrap().closed);
+        assert!(events.get(0).unwrap().closed);
         selector.remove(near.as_raw_fd());
         assert_eq!(selector.wait(&mut events, Some(Duration::ZERO)).unwrap(), 0);
     }

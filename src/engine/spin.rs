@@ -42,7 +42,7 @@ impl Spin {
 }
 
 /// Reads of a hot socket before the others get their turn.
-const HOT_READS: u32 = 16;
+const HOT_READS: u32 = 32;
 
 /// The socket that was readable twice with no other in between: while the channel spins it is read before the selector is
 /// asked, which is a system call less on the way of a message.

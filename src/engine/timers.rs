@@ -11,12 +11,16 @@ use super::tokens::TokenMap;
 pub(super) struct Timers {
     heap: BinaryHeap<Reverse<(Instant, u64)>>,
     live: TokenMap<Instant>,
+    /// Whether the first of the heap may be one that is not live.
+    stale: bool,
 }
 
 impl Timers {
     /// Sets the timer of `key`, in place of an earlier one.
     pub(super) fn set(&mut self, key: u64, at: Instant) {
-        if self.live.insert(key, at) != Some(at) {
+        let before = self.live.insert(key, at);
+        if before != Some(at) {
+            self.stale |= before.is_some();
             self.heap.push(Reverse((at, key)));
             self.sweep();
         }
@@ -26,19 +30,26 @@ impl Timers {
     pub(super) fn update(&mut self, key: u64, at: Option<Instant>) {
         match at {
             Some(at) => self.set(key, at),
-            None => drop(self.live.remove(&key)),
+            None => self.stale |= self.live.remove(&key).is_some(),
         }
     }
 
     /// When the next timer is due.
     pub(super) fn next(&mut self) -> Option<Instant> {
+        if self.stale {
+            self.drop_stale();
+        }
+        self.heap.peek().map(|Reverse((at, _))| *at)
+    }
+
+    fn drop_stale(&mut self) {
+        self.stale = false;
         while let Some(Reverse((at, key))) = self.heap.peek() {
             if self.live.get(key) == Some(at) {
-                return Some(*at);
+                return;
             }
             self.heap.pop();
         }
-        None
     }
 
     /// Takes a timer that is due.
@@ -48,6 +59,7 @@ impl Timers {
         }
         let Reverse((_, key)) = self.heap.pop()?;
         self.live.remove(&key);
+        self.stale = true;
         Some(key)
     }
 

@@ -6,6 +6,7 @@
 mod setup;
 mod stream;
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -94,6 +95,8 @@ pub struct Endpoint {
     qp: QueuePair,
     /// The socket may have more to read.
     readable: bool,
+    /// What [`Endpoint::look`] has read into the channel's buffer.
+    found: Option<io::Result<usize>>,
     /// The peer has sent its FIN, or an error waits.
     hung_up: bool,
     blocked: bool,
@@ -139,6 +142,7 @@ impl Endpoint {
             stash: Vec::new(),
             qp: QueuePair::new(caps, stream, keys, stages)?,
             readable: false,
+            found: None,
             hung_up: false,
             blocked: false,
             give_up: None,
@@ -264,6 +268,7 @@ impl Endpoint {
         self.out.clear();
         self.stash.clear();
         self.readable = false;
+        self.found = None;
         self.hung_up = false;
     }
 

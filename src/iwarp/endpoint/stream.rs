@@ -98,12 +98,29 @@ impl Endpoint {
         Ok(Sent::Part)
     }
 
+    /// Reads what the socket has, for [`Endpoint::ready`] with the same buffer to follow at once; false = it has nothing.
+    pub fn look(&mut self, buffer: &mut [u8]) -> bool {
+        let between = self.stash.is_empty() && !self.blocked && self.qp.at_boundary();
+        let Some(socket) = self.socket.as_ref().filter(|_| between && matches!(self.phase, Phase::Streaming))
+        else {
+            return true;
+        };
+        let count = socket.recv(buffer);
+        if matches!(&count, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
+            self.calls.recv += 1;
+            self.readable = false;
+            return false;
+        }
+        self.found = Some(count);
+        true
+    }
+
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<Option<usize>> {
         let Some(socket) = &self.socket else { return Ok(None) };
         if !self.readable {
             return Ok(None);
         }
-        let count = socket.recv(buffer);
+        let count = self.found.take().unwrap_or_else(|| socket.recv(buffer));
         self.judge_read(count, buffer.len())
     }
 
