@@ -392,6 +392,10 @@ impl Channel {
 
     /// Ends the handles whose CLOSED has been delivered.
     fn retire_closed(&self, events: &mut Vec<Event>) {
+        // Most polls have none.
+        if events.is_empty() {
+            return;
+        }
         for event in events.drain(..) {
             if event.kind == kind::CLOSED {
                 self.retire_source(&event);

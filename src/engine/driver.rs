@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::alarm::Alarm;
 use super::channel::{Channel, Command, Commands};
+use super::clock::Coarse;
 use super::conn::Conn;
 use super::driver_listen::Pending;
 use super::driver_verbs::Warmth;
@@ -74,6 +75,7 @@ pub(super) struct Driver {
     pub(super) hub: Option<Hub>,
     pub(super) completions: Vec<Wc>,
     pub(super) warmth: Warmth,
+    clock: Coarse,
     pub(super) spin: Spin,
     hot: Hot,
     alarm: Option<Alarm>,
@@ -103,6 +105,7 @@ impl Driver {
             hub: None,
             completions: Vec::new(),
             warmth: Warmth::default(),
+            clock: Coarse::default(),
             spin: Spin::new(spin),
             hot: Hot::default(),
             alarm,
@@ -140,13 +143,18 @@ impl Driver {
     /// One run of a manual channel.
     pub(super) fn run(&mut self, channel: &Arc<Channel>, timeout: Option<Duration>) -> Result<usize> {
         channel.parking().awake();
-        if timeout != Some(Duration::ZERO) {
+        let polls = timeout == Some(Duration::ZERO);
+        if !polls {
             self.cool(channel);
         }
-        let now = Instant::now();
+        let passes = self.passes_over();
+        let now = if passes { self.clock.now() } else { Instant::now() };
+        if passes && !self.has_work(channel) && !self.is_due(now) && !self.poll_completions(now) {
+            return Ok(0);
+        }
         let delivered = self.turn(channel, now, timeout.map(|timeout| now + timeout));
         // A run that was not to wait has taken no time worth a look at the clock.
-        self.rest(channel, if timeout == Some(Duration::ZERO) { now } else { Instant::now() });
+        self.rest(channel, if polls { now } else { Instant::now() });
         delivered
     }
 
@@ -214,6 +222,10 @@ impl Driver {
         }
     }
 
+    fn is_due(&mut self, now: Instant) -> bool {
+        self.timers.next().is_some_and(|at| at <= now)
+    }
+
     fn has_work(&self, channel: &Channel) -> bool {
         !self.again.is_empty()
             || !self.failed.is_empty()
@@ -249,7 +261,7 @@ impl Driver {
     /// Waits for readiness: looks, spins for a while, then sleeps. Returns what time it is, a few polls ago.
     fn wait(&mut self, channel: &Channel, timeout: Option<Duration>, now: Instant) -> Result<Instant> {
         let polled = self.poll_completions(now);
-        if timeout == Some(Duration::ZERO) && self.passes_over() {
+        if self.warmth.passes {
             self.events.clear();
             return Ok(now);
         }
@@ -333,12 +345,12 @@ impl Driver {
                 self.command(channel, command);
             }
         }
-        if self.timers.next().is_some_and(|at| at <= now) {
+        if self.is_due(now) {
             // Where the channel has been away for long, what came meanwhile is no silence.
             self.poll_completions(now);
-        }
-        while let Some(key) = self.timers.pop(now) {
-            self.timer(key, now);
+            while let Some(key) = self.timers.pop(now) {
+                self.timer(key, now);
+            }
         }
         if !self.failed.is_empty() {
             // rdma_cm may have told why already.

@@ -25,13 +25,15 @@ pub(super) struct Warmth {
     active: bool,
     /// Runs since descriptors were looked at.
     passed: u32,
+    /// This run leaves them, and the exact time, for a later one.
+    pub(super) passes: bool,
 }
 
 impl Driver {
     /// Whether the descriptor is to stay readable after this run.
     pub(super) fn stays_warm(&mut self, channel: &Channel, now: Instant) -> bool {
-        if self.hub.is_none() {
-            return false;
+        if self.hub.is_none() || self.warmth.passes {
+            return self.warmth.passes;
         }
         if std::mem::take(&mut self.warmth.active) {
             self.warmth.until = now.checked_add(self.spin.most());
@@ -46,10 +48,12 @@ impl Driver {
         true
     }
 
-    /// Whether a run of a warm channel leaves its other descriptors for a later one: a system call costs more than a poll.
+    /// Whether the run that begins leaves a warm channel's other descriptors for a later one, and does with the time of the
+    /// last tick: a system call costs more than a poll.
     pub(super) fn passes_over(&mut self) -> bool {
         self.warmth.passed = (self.warmth.passed + 1) % LOOK_EVERY;
-        self.warmth.readable && self.warmth.passed != 0
+        self.warmth.passes = self.warmth.readable && self.warmth.passed != 0;
+        self.warmth.passes
     }
 
     /// Its descriptor tells the truth again.

@@ -8,6 +8,7 @@ mod candidates_test;
 mod channel;
 #[cfg(test)]
 mod chaos_test;
+mod clock;
 mod config;
 mod conn;
 #[cfg(test)]
