@@ -149,7 +149,8 @@ impl Driver {
         }
         let passes = self.passes_over();
         let now = if passes { self.clock.now() } else { Instant::now() };
-        if passes && !self.has_work(channel) && !self.is_due(now) && !self.poll_completions(now) {
+        let quiet = passes && !self.has_work(channel) && !self.is_due(now);
+        if quiet && !(self.poll_completions(now) && self.has_work(channel)) {
             return Ok(0);
         }
         let delivered = self.turn(channel, now, timeout.map(|timeout| now + timeout));
