@@ -9,7 +9,7 @@ use rdmacm_gluster::engine::{
     Object, Target, deregister, kind, object, resolve,
 };
 use rdmacm_gluster::memory::{Access, Region};
-use rdmacm_gluster::work::{Opcode, Payload, SendWr, SgeList, flags};
+use rdmacm_gluster::work::{Opcode, Payload, SendWr, SgeList, by_value, flags};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -65,7 +65,7 @@ fn wr(opcode: Opcode, region: &Arc<Region>, offset: usize, length: usize, remote
 }
 
 fn post(conn: &Arc<Conn>, mut make: impl FnMut() -> SendWr) {
-    conn.post(1, &mut |_| Ok(make())).unwrap();
+    conn.post(1, &mut by_value(|_| Ok(make()))).unwrap();
 }
 
 fn loopback(addr: &str, manual: bool, crc: u32, revision: u32) {

@@ -9,7 +9,7 @@ use super::event::{RCG_EVENT_LENT, rcg_event};
 use super::ffi::{self, InArray, boundary, look_up};
 use super::memory::rcg_mr;
 use crate::error::{Error, Reason, Result};
-use crate::work::{MAX_INLINE, MAX_SGE, Opcode, Payload, RecvWr, SendWr, Sge, SgeList, flags};
+use crate::work::{Fill, MAX_INLINE, MAX_SGE, Opcode, Payload, RecvWr, SendWr, Sge, SgeList, flags};
 
 /// Operation: Send.
 pub const RCG_SEND: u32 = 1;
@@ -115,13 +115,12 @@ pub(super) fn pinned_all(elements: InArray<rcg_sge>) -> Result<Vec<Sge>> {
 }
 
 /// The same of as many as one operation can have.
-fn pinned(elements: InArray<rcg_sge>) -> Result<SgeList> {
-    let mut list = SgeList::new();
+fn pin_into(list: &mut SgeList, elements: InArray<rcg_sge>) -> Result<()> {
     for sge in elements.iter() {
         let piece = pin(&sge)?;
         list.try_push(piece).map_err(|_| Error::invalid("too many scatter/gather elements"))?;
     }
-    Ok(list)
+    Ok(())
 }
 
 /// Appends `length` octets at `from` to an inline payload.
@@ -148,7 +147,7 @@ unsafe fn append(octets: &mut ArrayVec<u8, MAX_INLINE>, from: *const c_void, len
 
 /// # Safety
 /// The operation's pointers are NULL or valid, as rcg_post() says.
-unsafe fn payload(op: &rcg_op) -> Result<Payload> {
+unsafe fn fill_payload(op: &rcg_op, payload: &mut Payload) -> Result<()> {
     // SAFETY: by this function's contract.
     let elements = unsafe { elements(op.sge, op.nsge) }?;
     let copies = op.copy_len > 0 || !op.copy.is_null();
@@ -156,24 +155,26 @@ unsafe fn payload(op: &rcg_op) -> Result<Payload> {
         if copies {
             return Err(Error::invalid("copy goes with RCG_INLINE only"));
         }
-        return pinned(elements).map(Payload::Sges);
+        *payload = Payload::Sges(SgeList::new());
+        return if let Payload::Sges(list) = payload { pin_into(list, elements) } else { Ok(()) };
     }
     if copies && op.nsge > 0 {
         return Err(Error::invalid("both copy and sge are given"));
     }
-    let mut octets = ArrayVec::new();
+    *payload = Payload::Inline(ArrayVec::new());
+    let Payload::Inline(octets) = payload else { return Ok(()) };
     // SAFETY: by this function's contract.
-    unsafe { append(&mut octets, op.copy, op.copy_len as usize) }?;
+    unsafe { append(octets, op.copy, op.copy_len as usize) }?;
     for sge in elements.iter() {
         // SAFETY: as above.
-        unsafe { append(&mut octets, sge.addr, sge.length) }?;
+        unsafe { append(octets, sge.addr, sge.length) }?;
     }
-    Ok(Payload::Inline(octets))
+    Ok(())
 }
 
 /// # Safety
-/// As for [`payload`].
-unsafe fn send_request(op: &rcg_op) -> Result<SendWr> {
+/// As for [`fill_payload`].
+unsafe fn fill_send(op: &rcg_op, wr: &mut SendWr) -> Result<()> {
     let opcode = Opcode::from_u32(op.opcode).filter(|opcode| *opcode != Opcode::Recv);
     let opcode = opcode.ok_or_else(|| Error::invalid(format!("{} is no operation to post", op.opcode)))?;
     ffi::check_zero(op.flags & !flags::ALL, "the unknown part of the flags")?;
@@ -181,41 +182,41 @@ unsafe fn send_request(op: &rcg_op) -> Result<SendWr> {
     if opcode == Opcode::Read && op.flags & flags::INLINE != 0 {
         return Err(Error::invalid("an RDMA Read can't be inline"));
     }
-    Ok(SendWr {
-        opcode,
-        flags: op.flags,
-        // SAFETY: by this function's contract.
-        payload: unsafe { payload(op) }?,
-        remote_addr: op.remote_addr,
-        remote_key: op.remote_key,
-        imm: op.imm,
-        invalidate_key: op.invalidate_key,
-        user: op.user as usize,
-    })
+    // SAFETY: by this function's contract.
+    unsafe { fill_payload(op, &mut wr.payload) }?;
+    wr.opcode = opcode;
+    wr.flags = op.flags;
+    wr.remote_addr = op.remote_addr;
+    wr.remote_key = op.remote_key;
+    wr.imm = op.imm;
+    wr.invalidate_key = op.invalidate_key;
+    wr.user = op.user as usize;
+    Ok(())
 }
 
 /// # Safety
 /// The receive's elements are as many as it says.
-unsafe fn recv_request(recv: &rcg_recv) -> Result<RecvWr> {
+unsafe fn fill_recv(recv: &rcg_recv, wr: &mut RecvWr) -> Result<()> {
     ffi::check_zero(recv.reserved, "reserved")?;
     // SAFETY: by this function's contract.
     let elements = unsafe { elements(recv.sge, recv.nsge) }?;
-    Ok(RecvWr { sges: pinned(elements)?, user: recv.user as usize })
+    wr.user = recv.user as usize;
+    pin_into(&mut wr.sges, elements)
 }
 
-/// Has `post` build its requests from an array, and says at which element it failed.
+/// Has `post` fill its requests from an array, and says at which element it failed.
 fn each<T: Copy, W>(
     array: InArray<T>,
-    build: impl Fn(&T) -> Result<W>,
-    post: impl FnOnce(&mut dyn FnMut(usize) -> Result<W>) -> Result<()>,
+    fill: impl Fn(&T, &mut W) -> Result<()>,
+    post: impl FnOnce(&mut Fill<'_, W>) -> Result<()>,
 ) -> Result<c_int> {
     let mut at = None;
-    let result = post(&mut |index| {
+    let result = post(&mut |index, wr| {
         at = Some(index);
         array
             .get(index)
             .ok_or_else(|| Error::new(libc::EIO, Reason::Internal, "no such element"))
-            .and_then(|t| build(&t))
+            .and_then(|t| fill(&t, wr))
     });
     result.map(|()| 0).map_err(|error| match at {
         Some(index) => Error { text: format!("number {index}: {}", error.text).into(), ..error },
@@ -244,7 +245,7 @@ pub unsafe extern "C" fn rcg_post(conn: *mut rcg_conn, ops: *const rcg_op, n: us
         // SAFETY: by this function's contract.
         let ops = unsafe { InArray::new(ops, n, "operations") }?;
         // SAFETY: as above.
-        each(ops, |op| unsafe { send_request(op) }, |build| conn.post(n, build))
+        each(ops, |op, wr| unsafe { fill_send(op, wr) }, |fill| conn.post(n, fill))
     })
 }
 
@@ -263,7 +264,7 @@ pub unsafe extern "C" fn rcg_post_recv(conn: *mut rcg_conn, recvs: *const rcg_re
         // SAFETY: by this function's contract.
         let recvs = unsafe { InArray::new(recvs, n, "receives") }?;
         // SAFETY: as above.
-        each(recvs, |recv| unsafe { recv_request(recv) }, |build| conn.post_recv(n, build))
+        each(recvs, |recv, wr| unsafe { fill_recv(recv, wr) }, |fill| conn.post_recv(n, fill))
     })
 }
 

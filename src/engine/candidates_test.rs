@@ -9,7 +9,7 @@ use super::{
 };
 use crate::memory::Access;
 use crate::verbs::sys::{DeviceConfig, Fabric, Removal};
-use crate::work::RecvWr;
+use crate::work::{RecvWr, by_value};
 
 /// The device of the first attempt goes, or its peer refuses, while receives are posted to it.
 fn receives_survive(goes: bool, managed: bool) {
@@ -37,7 +37,7 @@ fn receives_survive(goes: bool, managed: bool) {
         (config.qp.recv_size, config.qp.recv_count) = (8, 1);
     }
     let conn = client.connect(target, config).unwrap();
-    let posted = conn.post_recv(1, &mut |_| Ok(RecvWr { sges: piece(&region, 0), user: 42 }));
+    let posted = conn.post_recv(1, &mut by_value(|_| Ok(RecvWr { sges: piece(&region, 0), user: 42 })));
     assert_eq!(posted.is_err(), managed);
     let mut request = wait(&[&client, &server], kind::CONNECT_REQUEST);
     if goes {
@@ -91,7 +91,7 @@ fn falls_back_to_tcp(managed: bool) {
         (config.qp.recv_size, config.qp.recv_count) = (8, 1);
     }
     let conn = client.connect(target, config).unwrap();
-    let posted = conn.post_recv(1, &mut |_| Ok(RecvWr { sges: piece(&region, 0), user: 42 }));
+    let posted = conn.post_recv(1, &mut by_value(|_| Ok(RecvWr { sges: piece(&region, 0), user: 42 })));
     assert_eq!(posted.is_err(), managed);
     let request = wait(&[&client, &server], kind::CONNECT_REQUEST);
     let peer = accept(&request);

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::memory::{Access, Region};
 use crate::verbs::sys::{Delay, DeviceConfig, Entered, Fabric, Removal};
-use crate::work::{Opcode, Payload, RecvWr, SendWr, SgeList, flags};
+use crate::work::{Opcode, Payload, RecvWr, SendWr, SgeList, by_value, flags};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const CONNECTS: usize = 5;
@@ -196,7 +196,7 @@ impl Chaos {
                 let bits = [0, flags::SIGNALED, flags::SIGNALED | flags::FENCE][self.random.below(3)];
                 // A write has no key that the peer knows.
                 let opcode = if choice == 0 && self.random.chance(20) { Opcode::Write } else { Opcode::Send };
-                let mut build = |_| {
+                let make = |_| {
                     let payload = Payload::Sges(sges()?);
                     let (remote_addr, remote_key, imm, invalidate_key) = (0, 0, 0, 0);
                     Ok(SendWr {
@@ -210,12 +210,12 @@ impl Chaos {
                         user,
                     })
                 };
-                if conn.post(1, &mut build).is_ok() {
+                if conn.post(1, &mut by_value(make)).is_ok() {
                     if bits == 0 { story.quiet.push(user) } else { story.posted.push(user) }
                 }
             }
             6..12 => {
-                let posted = conn.post_recv(1, &mut |_| Ok(RecvWr { sges: sges()?, user }));
+                let posted = conn.post_recv(1, &mut by_value(|_| Ok(RecvWr { sges: sges()?, user })));
                 story.posted.extend(posted.is_ok().then_some(user));
             }
             12 if self.random.chance(12) => conn.disconnect().unwrap(),

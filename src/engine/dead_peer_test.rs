@@ -10,7 +10,7 @@ use super::{
 };
 use crate::memory::{Access, Region};
 use crate::verbs::sys::{DeviceConfig, Fabric, Removal};
-use crate::work::{Opcode, Payload, SendWr, SgeList, flags};
+use crate::work::{Opcode, Payload, SendWr, SgeList, by_value, flags};
 
 const KEEPALIVE: Duration = Duration::from_millis(100);
 /// A loaded machine may be late.
@@ -60,7 +60,7 @@ fn post(conn: &Arc<Conn>, opcode: Opcode, region: &Arc<Region>, remote: (u64, u3
         user: 1,
         ..SendWr::new(opcode, Payload::Sges(sges))
     });
-    conn.post(1, &mut |_| Ok(wr.take().unwrap())).unwrap();
+    conn.post(1, &mut by_value(|_| Ok(wr.take().unwrap()))).unwrap();
 }
 
 /// Connects, posts, and waits until the end of a peer is noticed, but not before it dies.

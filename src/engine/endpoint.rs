@@ -17,7 +17,7 @@ use crate::iwarp::handshake::Offer;
 use crate::iwarp::socket::{Socket, is_internal};
 use crate::memory::{Access, Owner, Region};
 use crate::verbs::{self, Hub};
-use crate::work::{Completion, RecvWr, SendWr};
+use crate::work::{Completion, Fill, RecvWr, SendWr};
 
 /// A connection's objects of its provider.
 pub(super) enum Endpoint {
@@ -88,26 +88,18 @@ impl Endpoint {
     // ---- posting: any thread, under the connection's lock ----
 
     /// Posts operations, all or none. `More` = the channel has to go on.
-    pub(super) fn post(
-        &mut self,
-        n: usize,
-        build: &mut dyn FnMut(usize) -> Result<SendWr>,
-    ) -> Result<Progress> {
+    pub(super) fn post(&mut self, n: usize, fill: &mut Fill<'_, SendWr>) -> Result<Progress> {
         match self {
-            Self::Iwarp(iwarp) => iwarp.post(n, build),
-            Self::Verbs(verbs) => verbs.post(n, build).map(|()| self.after_verbs()),
+            Self::Iwarp(iwarp) => iwarp.post(n, fill),
+            Self::Verbs(verbs) => verbs.post(n, fill).map(|()| self.after_verbs()),
         }
     }
 
     /// Posts receives, all or none. `More` = the channel has to go on.
-    pub(super) fn post_recv(
-        &mut self,
-        n: usize,
-        build: &mut dyn FnMut(usize) -> Result<RecvWr>,
-    ) -> Result<Progress> {
+    pub(super) fn post_recv(&mut self, n: usize, fill: &mut Fill<'_, RecvWr>) -> Result<Progress> {
         match self {
-            Self::Iwarp(iwarp) => iwarp.post_recv(n, build),
-            Self::Verbs(verbs) => verbs.post_recv(n, build).map(|()| self.after_verbs()),
+            Self::Iwarp(iwarp) => iwarp.post_recv(n, fill),
+            Self::Verbs(verbs) => verbs.post_recv(n, fill).map(|()| self.after_verbs()),
         }
     }
 

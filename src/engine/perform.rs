@@ -18,6 +18,7 @@ use crate::error::{Error, Reason, Result, Stage};
 use crate::iwarp::endpoint::{Progress, Readiness};
 use crate::iwarp::socket::Socket;
 use crate::verbs::{AsyncEvent, CmEvent, Hub, Wc};
+use crate::work::by_value;
 
 /// How often a connect tries an address again for want of a free port.
 const MOST_AGAIN: usize = 3;
@@ -177,7 +178,7 @@ impl Inner {
             let gone = || Error::new(libc::EIO, Reason::Internal, "a receive is missing");
             // Where the library owns the buffers there are none to move, and no posting either.
             if receives.len() > 0 {
-                next.post_recv(receives.len(), &mut |_| receives.next().ok_or_else(gone))?;
+                next.post_recv(receives.len(), &mut by_value(|_| receives.next().ok_or_else(gone)))?;
             }
             self.endpoint = next;
         }

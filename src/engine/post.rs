@@ -7,33 +7,25 @@ use super::conn::Conn;
 use super::stats::Batch;
 use crate::error::{Error, Result};
 use crate::iwarp::endpoint::Progress;
-use crate::work::{RecvWr, SendWr};
+use crate::work::{Fill, RecvWr, SendWr};
 
 impl Conn {
-    /// Posts `n` operations that `build` makes, all or none: on this thread, with one system call at most.
-    pub fn post(self: &Arc<Self>, n: usize, build: &mut dyn FnMut(usize) -> Result<SendWr>) -> Result<()> {
-        let (progress, completed) = self.post_batch(n, build)?;
+    /// Posts `n` operations that `fill` makes, all or none: on this thread, with one system call at most.
+    pub fn post(self: &Arc<Self>, n: usize, fill: &mut Fill<'_, SendWr>) -> Result<()> {
+        let (progress, completed) = self.post_batch(n, fill)?;
         self.after_post(progress, completed);
         Ok(())
     }
 
     /// The same, but what is done when it returns wakes nobody: its completions come with the connection's next event.
-    pub fn post_quietly(
-        self: &Arc<Self>,
-        n: usize,
-        build: &mut dyn FnMut(usize) -> Result<SendWr>,
-    ) -> Result<()> {
-        let (progress, _) = self.post_batch(n, build)?;
+    pub fn post_quietly(self: &Arc<Self>, n: usize, fill: &mut Fill<'_, SendWr>) -> Result<()> {
+        let (progress, _) = self.post_batch(n, fill)?;
         self.after_post(progress, false);
         Ok(())
     }
 
     /// What is left to do, and whether there are completions.
-    fn post_batch(
-        &self,
-        n: usize,
-        build: &mut dyn FnMut(usize) -> Result<SendWr>,
-    ) -> Result<(Progress, bool)> {
+    fn post_batch(&self, n: usize, fill: &mut Fill<'_, SendWr>) -> Result<(Progress, bool)> {
         if n == 0 {
             return Ok((Progress::Waiting, false));
         }
@@ -42,19 +34,18 @@ impl Conn {
             return Err(Error::state(libc::ENOTCONN, "the connection is not established"));
         }
         let mut batch = Batch::default();
-        let posted =
-            inner.endpoint.post(n, &mut |at| build(at).inspect(|wr| batch.add(wr.opcode, wr.payload.len())));
+        let posted = inner.endpoint.post(n, &mut |at, wr| {
+            fill(at, wr)?;
+            batch.add(wr.opcode, wr.payload.len());
+            Ok(())
+        });
         let progress = posted.inspect_err(|error| inner.tally.refused(error))?;
         inner.tally.posted(&batch);
         Ok((progress, inner.endpoint.has_completion()))
     }
 
-    /// Posts `n` receives that `build` makes, all or none.
-    pub fn post_recv(
-        self: &Arc<Self>,
-        n: usize,
-        build: &mut dyn FnMut(usize) -> Result<RecvWr>,
-    ) -> Result<()> {
+    /// Posts `n` receives that `fill` makes, all or none.
+    pub fn post_recv(self: &Arc<Self>, n: usize, fill: &mut Fill<'_, RecvWr>) -> Result<()> {
         if n == 0 {
             return Ok(());
         }
@@ -62,7 +53,7 @@ impl Conn {
         if inner.leaving || !inner.life.may_post_recv() {
             return Err(Error::state(libc::ENOTCONN, "the connection has ended"));
         }
-        let posted = inner.endpoint.post_recv(n, build);
+        let posted = inner.endpoint.post_recv(n, fill);
         let progress = posted.inspect_err(|error| inner.tally.refused(error))?;
         drop(inner);
         self.after_post(progress, false);

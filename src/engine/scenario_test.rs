@@ -13,7 +13,7 @@ use super::{
     Object, QpConfig, Target, deregister, key, kind, object,
 };
 use crate::memory::{Access, Region};
-use crate::work::{Opcode, Payload, RecvWr, SendWr, SgeList, flags};
+use crate::work::{Opcode, Payload, RecvWr, SendWr, SgeList, by_value, flags};
 
 /// Longest message.
 const LENGTH: usize = 256;
@@ -124,7 +124,7 @@ impl Side {
         let Some(conn) = self.story.conn.clone() else { return false };
         let users: Vec<_> = wrs.iter().map(|wr| (wr.user, wr.flags & flags::SIGNALED != 0)).collect();
         wrs.reverse();
-        let posted = conn.post(wrs.len(), &mut |_| Ok(wrs.pop().unwrap())).is_ok();
+        let posted = conn.post(wrs.len(), &mut by_value(|_| Ok(wrs.pop().unwrap()))).is_ok();
         for (user, signaled) in users.into_iter().filter(|_| posted) {
             if signaled { self.story.posted.push(user) } else { self.story.quiet.push(user) }
         }
@@ -138,7 +138,7 @@ impl Side {
             let base = self.region.base().wrapping_add(*user % 8 * LENGTH);
             sges.push(self.region.sge(base, LENGTH).unwrap());
             let mut wr = Some(RecvWr { sges, user: *user });
-            if conn.post_recv(1, &mut |_| Ok(wr.take().unwrap())).is_ok() {
+            if conn.post_recv(1, &mut by_value(|_| Ok(wr.take().unwrap()))).is_ok() {
                 self.story.posted.push(*user);
             }
         }

@@ -4,7 +4,7 @@ use super::turns_test::{channel, connect};
 use super::{Engine, EngineConfig, deregister, key};
 use crate::memory::Access;
 use crate::verbs::sys::{DeviceConfig, Fabric};
-use crate::work::{Opcode, Payload, SendWr, SgeList};
+use crate::work::{Opcode, Payload, SendWr, SgeList, by_value};
 
 /// How many completions the device makes for one Write that nobody wants to hear of.
 fn completions(make: fn(&str) -> DeviceConfig, octets: usize) -> usize {
@@ -30,7 +30,7 @@ fn completions(make: fn(&str) -> DeviceConfig, octets: usize) -> usize {
         user: 1,
         ..SendWr::new(Opcode::Write, Payload::Sges(sges))
     });
-    conn.post(1, &mut |_| Ok(wr.take().unwrap())).unwrap();
+    conn.post(1, &mut by_value(|_| Ok(wr.take().unwrap()))).unwrap();
     let made = count() - before;
     drop((conn, peer, listener));
     client.destroy().unwrap();

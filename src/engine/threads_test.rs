@@ -12,7 +12,7 @@ use super::{
     Object, PROVIDER_VERBS, QpConfig, Sink, Target, kind, object,
 };
 use crate::verbs::sys::{DeviceConfig, Fabric};
-use crate::work::{Opcode, Payload, SendWr, flags};
+use crate::work::{Opcode, Payload, SendWr, by_value, flags};
 
 /// A wake-up that is lost shows as this: the next timer of a connection is later.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -60,7 +60,7 @@ fn serve(conn: &Arc<Conn>) {
     let payload = Payload::Inline(ArrayVec::try_from(&b"ball"[..]).unwrap());
     let mut wr = Some(SendWr { flags: flags::INLINE, ..SendWr::new(Opcode::Send, payload) });
     // The other side may have left already.
-    let _ = conn.post(1, &mut |_| Ok(wr.take().unwrap()));
+    let _ = conn.post(1, &mut by_value(|_| Ok(wr.take().unwrap())));
 }
 
 fn play(device: impl Fn(&str) -> DeviceConfig, pairs: usize, spin_us: u32) {

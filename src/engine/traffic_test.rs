@@ -14,7 +14,7 @@ use super::{
 };
 use crate::memory::{Access, Region};
 use crate::verbs::sys::{DeviceConfig, Entered, Fabric};
-use crate::work::{MAX_INLINE, MAX_SGE, Opcode, Payload, RecvWr, SendWr, SgeList, flags};
+use crate::work::{MAX_INLINE, MAX_SGE, Opcode, Payload, RecvWr, SendWr, SgeList, by_value, flags};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Octets of each zone of a side's memory.
@@ -113,13 +113,13 @@ impl End {
             let user = self.next_receive;
             let base = self.region.base().wrapping_add(RECEIVED + user % RECEIVES * RECEIVE);
             let (region, conn) = (Arc::clone(&self.region), Arc::clone(self.conn()));
-            let mut build = |_| {
+            let make = |_| {
                 let mut sges = SgeList::new();
                 sges.push(region.sge(base, RECEIVE / 2)?);
                 sges.push(region.sge(base.wrapping_add(RECEIVE / 2), RECEIVE / 2)?);
                 Ok(RecvWr { sges, user })
             };
-            conn.post_recv(1, &mut build).unwrap();
+            conn.post_recv(1, &mut by_value(make)).unwrap();
             self.receives.push_back(user);
             self.next_receive += 1;
         }
@@ -219,19 +219,22 @@ impl Traffic {
             .collect();
         let mut made = made.into_iter();
         let remote = end.remote;
-        let posted = end.conn.clone().unwrap().post(batch, &mut |index| {
-            let made = made.next().unwrap();
-            Ok(SendWr {
-                opcode: made.opcode,
-                flags: made.flags,
-                payload: made.payload,
-                remote_addr: remote.0 + made.remote as u64,
-                remote_key: remote.1,
-                imm: made.imm,
-                invalidate_key: 0,
-                user: first + index,
-            })
-        });
+        let posted = end.conn.clone().unwrap().post(
+            batch,
+            &mut by_value(|index| {
+                let made = made.next().unwrap();
+                Ok(SendWr {
+                    opcode: made.opcode,
+                    flags: made.flags,
+                    payload: made.payload,
+                    remote_addr: remote.0 + made.remote as u64,
+                    remote_key: remote.1,
+                    imm: made.imm,
+                    invalidate_key: 0,
+                    user: first + index,
+                })
+            }),
+        );
         if let Err(error) = posted {
             assert_eq!(error.errno, libc::EAGAIN, "{error}");
             return;

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::error::Result;
 use crate::memory::Region;
-use crate::work::{Opcode, Payload, SendWr, SgeList, flags};
+use crate::work::{Opcode, Payload, SendWr, SgeList, by_value, flags};
 
 /// A test gives up after this.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
@@ -66,7 +66,7 @@ pub(super) fn piece(region: &Arc<Region>, at: usize) -> SgeList {
 pub(super) fn send(conn: &Arc<Conn>, sges: SgeList) -> Result<()> {
     let mut wr =
         Some(SendWr { flags: flags::SIGNALED, user: 1, ..SendWr::new(Opcode::Send, Payload::Sges(sges)) });
-    conn.post(1, &mut |_| Ok(wr.take().unwrap()))
+    conn.post(1, &mut by_value(|_| Ok(wr.take().unwrap())))
 }
 
 /// A connection over devices, to where the other channel listens, with so many receives of the library's of 8 octets.

@@ -11,7 +11,7 @@ use super::session_test::{
 use super::{Call, Payload, Reply, kind};
 use crate::engine::{Event, Random, key, kind as base, sweep};
 use crate::memory::Access;
-use crate::work::{Opcode, Payload as Octets, SendWr, SgeList};
+use crate::work::{Opcode, Payload as Octets, SendWr, SgeList, by_value};
 
 const SEEDS: u64 = 200;
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -41,10 +41,13 @@ fn say(side: &Side, number: u32, octets: &[u8]) {
     let at = SOURCE + 4096 * number as usize;
     side.put(at, octets);
     // A connection that has ended takes nothing.
-    let _ = side.conn().post(1, &mut |_| {
-        let sges = SgeList::from_iter([side.sge(at, octets.len())]);
-        Ok(SendWr::new(Opcode::Send, Octets::Sges(sges)))
-    });
+    let _ = side.conn().post(
+        1,
+        &mut by_value(|_| {
+            let sges = SgeList::from_iter([side.sge(at, octets.len())]);
+            Ok(SendWr::new(Opcode::Send, Octets::Sges(sges)))
+        }),
+    );
 }
 
 /// What has been promised, by cookie, and how often it came.

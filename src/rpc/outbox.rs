@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::memory::Block;
 use crate::wire::rpcrdma::Segment;
 pub(super) use crate::work::Payload as Octets;
-use crate::work::{MAX_SGE, Opcode, SendWr, Sge, SgeList, flags};
+use crate::work::{MAX_SGE, Opcode, SendWr, Sge, SgeList, by_value, flags};
 
 /// Most work requests under one doorbell.
 const BATCH: usize = 32;
@@ -149,12 +149,12 @@ impl Outbox {
         while job.posted < job.ops.len() {
             let batch = job.ops.get(job.posted..).unwrap_or_default();
             let count = batch.len().min(BATCH);
-            let mut build = |at: usize| {
+            let mut fill = by_value(|at| {
                 let op = batch.get(at).ok_or_else(|| Error::invalid("no such operation"))?;
                 op.build(at + 1 == count, index)
-            };
+            });
             let posted =
-                if quiet { conn.post_quietly(count, &mut build) } else { conn.post(count, &mut build) };
+                if quiet { conn.post_quietly(count, &mut fill) } else { conn.post(count, &mut fill) };
             match posted {
                 Ok(()) => {
                     job.posted += count;

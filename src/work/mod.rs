@@ -262,6 +262,11 @@ pub struct SendWr {
 }
 
 impl SendWr {
+    /// One to be filled in its place in a queue.
+    pub(crate) fn blank() -> Self {
+        Self::new(Opcode::Send, Payload::Sges(SgeList::new()))
+    }
+
     /// One without flags, without the peer's memory, and without a cookie.
     pub const fn new(opcode: Opcode, payload: Payload) -> Self {
         let (flags, remote_addr, remote_key, imm, invalidate_key, user) = (0, 0, 0, 0, 0, 0);
@@ -276,6 +281,25 @@ pub struct RecvWr {
     pub sges: SgeList,
     /// The caller's cookie.
     pub user: usize,
+}
+
+impl RecvWr {
+    /// One to be filled in its place in a queue.
+    pub(crate) fn blank() -> Self {
+        Self { sges: SgeList::new(), user: 0 }
+    }
+}
+
+/// Fills the request of this number of a batch, in its place in the queue: requests are too large to be passed on from call
+/// to call.
+pub type Fill<'a, W> = dyn FnMut(usize, &mut W) -> Result<()> + 'a;
+
+/// The same for who has them by value.
+pub fn by_value<W>(mut make: impl FnMut(usize) -> Result<W>) -> impl FnMut(usize, &mut W) -> Result<()> {
+    move |index, place| {
+        *place = make(index)?;
+        Ok(())
+    }
 }
 
 /// What a finished work request tells its poster.

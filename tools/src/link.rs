@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use rdmacm_gluster::engine::{Conn, ConnectConfig, Event, Target, kind};
+use rdmacm_gluster::work::by_value;
 
 use crate::side::{Provider, Side, Stages, Tuning, Way, text_of, told};
 use crate::slots::Slots;
@@ -84,7 +85,7 @@ impl Link {
             conn,
             offer,
         };
-        link.conn.post_recv(answers, &mut |slot| link.answers.recv(slot)).map_err(told)?;
+        link.conn.post_recv(answers, &mut by_value(|slot| link.answers.recv(slot))).map_err(told)?;
         Ok(link)
     }
 
@@ -95,12 +96,12 @@ impl Link {
 
     /// Posts a receive again.
     pub(crate) fn receive(&self, slot: usize) -> Result<(), String> {
-        self.conn.post_recv(1, &mut |_| self.answers.recv(slot)).map_err(told)
+        self.conn.post_recv(1, &mut by_value(|_| self.answers.recv(slot))).map_err(told)
     }
 
     /// Sends a message of no octets, which is answered at once.
     pub(crate) fn ask(&self) -> Result<(), String> {
-        self.conn.post(1, &mut |_| self.out.send(0, 0)).map_err(told)
+        self.conn.post(1, &mut by_value(|_| self.out.send(0, 0))).map_err(told)
     }
 
     /// The tally in an answer.

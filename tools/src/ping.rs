@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use clap::Args;
 use rdmacm_gluster::engine::kind;
+use rdmacm_gluster::work::by_value;
 use serde::Serialize;
 
 use crate::link::{Link, Peer, good};
@@ -58,7 +59,7 @@ fn round(side: &mut Side, link: &Link, number: u32, options: &Options) -> Result
     let sent = pattern(number, size);
     link.out.sge(0, size).map_err(told)?.fill(0, &sent);
     let began = Instant::now();
-    link.conn.post(1, &mut |_| link.out.send(0, size)).map_err(told)?;
+    link.conn.post(1, &mut by_value(|_| link.out.send(0, size))).map_err(told)?;
     let (mut time, mut done) = (None, false);
     while time.is_none() || !done {
         let event = side.next(options.peer.patience())?;

@@ -9,7 +9,7 @@ use super::{Endpoint, HOLD_STEP, NUDGES, Phase, Progress, established};
 use crate::cm::Event;
 use crate::error::{Error, Reason, Result, Stage};
 use crate::tcp::stall::Verdict;
-use crate::work::{RecvWr, SendWr};
+use crate::work::{Fill, RecvWr, SendWr};
 
 /// Gathers sent before other connections get their turn.
 const BURST: usize = 8;
@@ -28,9 +28,9 @@ enum Sent {
 impl Endpoint {
     /// Queues operations and hands what it can to the socket, with one system call. `More` = the channel has to
     /// go on.
-    pub fn post(&mut self, n: usize, build: &mut dyn FnMut(usize) -> Result<SendWr>) -> Result<Progress> {
+    pub fn post(&mut self, n: usize, fill: &mut Fill<'_, SendWr>) -> Result<Progress> {
         let backlog = self.qp.has_output();
-        self.qp.post_send(n, build)?;
+        self.qp.post_send(n, fill)?;
         if backlog {
             // The socket is full and will tell the channel when it is not.
             return Ok(Progress::Waiting);
@@ -39,12 +39,8 @@ impl Endpoint {
     }
 
     /// Posts receives. `More` = a message waits for them.
-    pub fn post_recv(
-        &mut self,
-        n: usize,
-        build: &mut dyn FnMut(usize) -> Result<RecvWr>,
-    ) -> Result<Progress> {
-        self.qp.post_recv(n, build)?;
+    pub fn post_recv(&mut self, n: usize, fill: &mut Fill<'_, RecvWr>) -> Result<Progress> {
+        self.qp.post_recv(n, fill)?;
         Ok(if self.blocked { Progress::More } else { Progress::Waiting })
     }
 

@@ -6,7 +6,7 @@ use super::{Capabilities, FirstFrame, Parameters, QueuePair, Stop};
 use crate::error::{Error, Result};
 use crate::memory::{Access, KeyTable, Owner, Region};
 use crate::wire::{crc, ddp, mpa};
-use crate::work::{Opcode, Payload, RecvWr, SendWr, SgeList, flags};
+use crate::work::{Opcode, Payload, RecvWr, SendWr, SgeList, by_value, flags};
 
 /// Bits of the first octet.
 mod option {
@@ -100,7 +100,7 @@ impl Ground {
     fn post_receives(&mut self) -> Result<()> {
         while self.options & option::MANAGED == 0 {
             let mut request = Some(RecvWr { sges: self.elements(0, &[7, 0, 41])?, user: 0 });
-            if self.qp.post_recv(1, &mut |_| request.take().ok_or_else(Error::default)).is_err() {
+            if self.qp.post_recv(1, &mut by_value(|_| request.take().ok_or_else(Error::default))).is_err() {
                 break;
             }
             self.posted += 1;
@@ -112,7 +112,7 @@ impl Ground {
         let sges = self.elements(64, &[30, 34])?;
         let mut request =
             Some(SendWr { flags: flags::SIGNALED, ..SendWr::new(Opcode::Read, Payload::Sges(sges)) });
-        if self.qp.post_send(1, &mut |_| request.take().ok_or_else(Error::default)).is_ok() {
+        if self.qp.post_send(1, &mut by_value(|_| request.take().ok_or_else(Error::default))).is_ok() {
             self.posted += 1;
         }
         Ok(())

@@ -36,7 +36,7 @@ use crate::memory::KeyTable;
 use crate::wire::mpa;
 pub use crate::wire::mpa::{fpdu_len, max_ulpdu_within};
 pub use crate::work::Capabilities;
-use crate::work::{Completion, MAX_MESSAGE, Opcode, Payload, RecvWr, SendWr, Sge, flags};
+use crate::work::{Completion, Fill, MAX_MESSAGE, Opcode, Payload, RecvWr, SendWr, Sge, flags};
 
 /// What the handshake has agreed on.
 #[derive(Clone, Copy, Debug)]
@@ -200,8 +200,8 @@ impl QueuePair {
         self.counters
     }
 
-    /// Queues `n` work requests, all or none; `build` makes each.
-    pub fn post_send(&mut self, n: usize, build: &mut dyn FnMut(usize) -> Result<SendWr>) -> Result<()> {
+    /// Queues `n` work requests, all or none; `fill` makes each.
+    pub fn post_send(&mut self, n: usize, fill: &mut Fill<'_, SendWr>) -> Result<()> {
         if self.state != State::Active {
             return Err(Error::state(libc::ENOTCONN, "the connection is not established"));
         }
@@ -217,19 +217,17 @@ impl QueuePair {
         }
         let before = self.sq.len();
         for index in 0..n {
-            match build(index).and_then(|wr| self.accept(wr)) {
-                Ok(wr) => self.sq.push(wr),
-                Err(error) => {
-                    self.sq.truncate(before);
-                    return Err(error);
-                }
+            let pushed = self.sq.push(|wr| fill(index, wr));
+            if let Err(error) = pushed.and_then(|()| self.sq.last().map_or(Ok(()), |wr| self.check(wr))) {
+                self.sq.truncate(before);
+                return Err(error);
             }
         }
         self.counters.operations += n as u64;
         Ok(())
     }
 
-    fn accept(&self, wr: SendWr) -> Result<SendWr> {
+    fn check(&self, wr: &SendWr) -> Result<()> {
         if wr.payload.len() > MAX_MESSAGE {
             return Err(Error::new(
                 libc::EMSGSIZE,
@@ -263,7 +261,7 @@ impl QueuePair {
                 "the peer allows no RDMA Read: its IRD is 0",
             ));
         }
-        Ok(wr)
+        Ok(())
     }
 
     /// Regions of another protection domain are not for this queue pair, as in verbs.
@@ -275,7 +273,7 @@ impl QueuePair {
     }
 
     /// Queues `n` receives, all or none.
-    pub fn post_recv(&mut self, n: usize, build: &mut dyn FnMut(usize) -> Result<RecvWr>) -> Result<()> {
+    pub fn post_recv(&mut self, n: usize, fill: &mut Fill<'_, RecvWr>) -> Result<()> {
         if self.state == State::Failed {
             return Err(Error::state(libc::ENOTCONN, "the connection has ended"));
         }
@@ -293,12 +291,11 @@ impl QueuePair {
             return Err(Error::state(libc::EAGAIN, "the receive queue is full"));
         }
         for index in 0..n {
-            match build(index).and_then(|wr| self.check_domain(&wr.sges).map(|()| wr)) {
-                Ok(wr) => self.rq.push(wr),
-                Err(error) => {
-                    self.rq.truncate(before);
-                    return Err(error);
-                }
+            let pushed = self.rq.push(|wr| fill(index, wr));
+            let checked = || self.rq.last().map_or(Ok(()), |wr| self.check_domain(&wr.sges));
+            if let Err(error) = pushed.and_then(|()| checked()) {
+                self.rq.truncate(before);
+                return Err(error);
             }
         }
         Ok(())

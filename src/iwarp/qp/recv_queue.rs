@@ -82,8 +82,15 @@ impl RecvQueue {
         self.slots.len()
     }
 
-    pub(super) fn push(&mut self, wr: RecvWr) {
-        self.slots.push_back(Self::slot(wr));
+    /// Appends a receive that `fill` makes; if it fails the caller truncates.
+    pub(super) fn push(&mut self, fill: impl FnOnce(&mut RecvWr) -> Result<()>) -> Result<()> {
+        self.slots.push_back(Self::slot(RecvWr::blank()));
+        self.slots.back_mut().map_or(Ok(()), |slot| fill(&mut slot.wr))
+    }
+
+    /// The one pushed last.
+    pub(super) fn last(&self) -> Option<&RecvWr> {
+        self.slots.back().map(|slot| &slot.wr)
     }
 
     #[cfg(test)]

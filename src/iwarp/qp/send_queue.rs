@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::error::Result;
 use crate::work::{Completion, Opcode, SendWr, flags};
 
 /// A posted work request and how far it has come.
@@ -50,8 +51,15 @@ impl SendQueue {
         self.depth - self.entries.len()
     }
 
-    pub(super) fn push(&mut self, wr: SendWr) {
-        self.entries.push_back(Entry { wr, end: u64::MAX, answered: false, status: 0 });
+    /// Appends a work request that `fill` makes; if it fails the caller truncates.
+    pub(super) fn push(&mut self, fill: impl FnOnce(&mut SendWr) -> Result<()>) -> Result<()> {
+        self.entries.push_back(Entry { wr: SendWr::blank(), end: u64::MAX, answered: false, status: 0 });
+        self.entries.back_mut().map_or(Ok(()), |entry| fill(&mut entry.wr))
+    }
+
+    /// The one pushed last.
+    pub(super) fn last(&self) -> Option<&SendWr> {
+        self.entries.back().map(|entry| &entry.wr)
     }
 
     #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::memory::Purpose;
 use crate::verbs::device::Device;
 use crate::verbs::sys::{CmId, RecvChain, SendChain};
 use crate::verbs::types::{PostFailure, QpCaps, WrKind, send_flags};
-use crate::work::{MAX_SGE, Opcode, Payload, RecvWr, SendWr, Sge, flags};
+use crate::work::{Fill, MAX_SGE, Opcode, Payload, RecvWr, SendWr, Sge, flags};
 
 /// Set in the identifier of a receive.
 pub(super) const RECV_BIT: u64 = 1 << SEQUENCE_BITS;
@@ -37,7 +37,7 @@ struct Rung {
 
 impl Endpoint {
     /// Queues operations and rings for them: all or none.
-    pub(crate) fn post(&mut self, n: usize, build: &mut dyn FnMut(usize) -> Result<SendWr>) -> Result<()> {
+    pub(crate) fn post(&mut self, n: usize, fill: &mut Fill<'_, SendWr>) -> Result<()> {
         let Some(caps) = self.qp.filter(|_| self.connected && !self.ended && self.failure.is_none()) else {
             return Err(Error::state(libc::ENOTCONN, "the connection is not established"));
         };
@@ -49,7 +49,7 @@ impl Endpoint {
             return Err(self.no_room());
         }
         let before = self.sq.len();
-        let queued = self.queue_sends(n, build, caps);
+        let queued = self.queue_sends(n, fill, caps);
         queued.and_then(|()| self.ring(before, caps)).map_err(|error| {
             self.sq.truncate(before);
             to_caller(error)
@@ -64,34 +64,29 @@ impl Endpoint {
     }
 
     /// Checks work requests and puts them into the queue.
-    fn queue_sends(
-        &mut self,
-        n: usize,
-        build: &mut dyn FnMut(usize) -> Result<SendWr>,
-        caps: QpCaps,
-    ) -> Result<()> {
+    fn queue_sends(&mut self, n: usize, fill: &mut Fill<'_, SendWr>, caps: QpCaps) -> Result<()> {
         // Some are left for ours.
         let all = u64::from(caps.send_wr).saturating_sub(PROBES as u64);
         let mut room = (all + self.sq.probing() as u64).saturating_sub(self.sq.outstanding());
         for index in 0..n {
-            let entry = self.check(build(index)?, caps)?;
-            let parts = u64::from(entry.parts);
+            self.sq.push(|wr| fill(index, wr))?;
+            let (keys, parts) = self.check(self.sq.last().ok_or_else(misplaced)?, caps)?;
             if parts > all {
                 let text =
                     format!("the operation takes {parts} requests of the device's, whose queue holds {all}");
                 return Err(Error::new(libc::EMSGSIZE, Reason::Invalid, text));
             }
             room = room.checked_sub(parts).ok_or_else(|| self.no_room())?;
-            self.sq.push(entry);
+            self.sq.number(keys, parts as u32);
         }
         Ok(())
     }
 
-    /// Checks one work request against what the device and the peer can do.
-    fn check(&self, wr: SendWr, caps: QpCaps) -> Result<Entry> {
+    /// Checks one work request against what the device and the peer can do: the keys of its elements, and its parts.
+    fn check(&self, wr: &SendWr, caps: QpCaps) -> Result<(ArrayVec<u32, MAX_SGE>, u64)> {
         let device = self.device.as_ref().ok_or_else(misplaced)?;
         let limits = device.limits();
-        self.check_opcode(&wr)?;
+        self.check_opcode(wr)?;
         let length = wr.payload.len();
         let remote = matches!(wr.opcode, Opcode::Write | Opcode::WriteImm | Opcode::Read);
         if remote && wr.remote_addr.checked_add(length).is_none() {
@@ -113,7 +108,7 @@ impl Endpoint {
                 return Err(Error::invalid(text));
             }
         }
-        Ok(Entry::new(wr, keys, parts as u32))
+        Ok((keys, parts as u64))
     }
 
     fn check_opcode(&self, wr: &SendWr) -> Result<()> {
@@ -301,16 +296,12 @@ impl Endpoint {
         let before = self.sq.len();
         // InfiniBand acknowledges a Write; on iWARP it is done when TCP has it.
         let asks = asks && self.is_iwarp() && self.terms.ord > 0;
-        self.sq.push(Entry::probe(asks));
+        self.sq.push_probe(asks);
         self.ring(before, caps).inspect_err(|_| self.sq.truncate(before))
     }
 
     /// Queues receives and posts them: all or none. Before there is a queue pair they wait for one.
-    pub(crate) fn post_recv(
-        &mut self,
-        n: usize,
-        build: &mut dyn FnMut(usize) -> Result<RecvWr>,
-    ) -> Result<()> {
+    pub(crate) fn post_recv(&mut self, n: usize, fill: &mut Fill<'_, RecvWr>) -> Result<()> {
         if self.ended {
             return Err(Error::state(libc::ENOTCONN, "the connection has ended"));
         }
@@ -326,11 +317,11 @@ impl Endpoint {
             return Err(Error::state(libc::EAGAIN, "the receive queue is full"));
         }
         let queued = (0..n).try_for_each(|index| {
-            let wr = build(index)?;
+            self.rq.push(|wr| fill(index, wr))?;
+            let wr = self.rq.last().ok_or_else(misplaced)?;
             if !wr.sges.iter().all(|sge| Arc::ptr_eq(sge.region().domain(), &self.keys)) {
                 return Err(Error::invalid("the region belongs to another engine than the connection"));
             }
-            self.rq.push(wr, 0);
             Ok(())
         });
         let with_device = self.rq.outstanding();

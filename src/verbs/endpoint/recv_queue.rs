@@ -56,7 +56,7 @@ impl RecvQueue {
         let Some(pool) = &self.pool else { return Ok(()) };
         let mut sges = SgeList::new();
         sges.push(pool.sge(index)?);
-        self.push(RecvWr { sges, user: 0 }, index as u64 + 1);
+        self.slots.push_back(Self::slot(RecvWr { sges, user: 0 }, index as u64 + 1));
         Ok(())
     }
 
@@ -77,9 +77,19 @@ impl RecvQueue {
         self.slots.len()
     }
 
-    /// Takes a receive that is to be posted.
-    pub(super) fn push(&mut self, wr: RecvWr, buffer: u64) {
-        self.slots.push_back(Slot { wr, buffer, status: 0, length: 0, imm: None, invalidated: None });
+    fn slot(wr: RecvWr, buffer: u64) -> Slot {
+        Slot { wr, buffer, status: 0, length: 0, imm: None, invalidated: None }
+    }
+
+    /// Appends a receive that `fill` makes; if it fails the caller truncates.
+    pub(super) fn push(&mut self, fill: impl FnOnce(&mut RecvWr) -> Result<()>) -> Result<()> {
+        self.slots.push_back(Self::slot(RecvWr::blank(), 0));
+        self.slots.back_mut().map_or(Ok(()), |slot| fill(&mut slot.wr))
+    }
+
+    /// The one pushed last.
+    pub(super) fn last(&self) -> Option<&RecvWr> {
+        self.slots.back().map(|slot| &slot.wr)
     }
 
     /// Takes back what was pushed after the queue was `len` long and has not been posted.

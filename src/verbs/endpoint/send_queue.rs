@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 
 use arrayvec::ArrayVec;
 
+use crate::error::Result;
 use crate::work::{Completion, MAX_SGE, Opcode, SendWr, flags};
 
 /// So many octets are on their way no longer than a host that is alive takes to answer.
@@ -37,12 +38,14 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub(super) fn new(wr: SendWr, keys: ArrayVec<u32, MAX_SGE>, parts: u32) -> Self {
-        Self { wr: Some(wr), asks: false, keys, parts, end: 0, status: 0 }
+    /// One of the caller's, to be filled, that counts for nothing yet.
+    fn blank() -> Self {
+        let wr = Some(SendWr::blank());
+        Self { wr, asks: false, keys: ArrayVec::new(), parts: 0, end: 0, status: 0 }
     }
 
     /// One of ours.
-    pub(super) fn probe(asks: bool) -> Self {
+    fn probe(asks: bool) -> Self {
         Self { wr: None, asks, keys: ArrayVec::new(), parts: 1, end: 0, status: 0 }
     }
 
@@ -122,12 +125,29 @@ impl SendQueue {
         if self.probes == 0 { 0 } else { self.entries.iter().filter(unfinished).count() }
     }
 
-    /// Takes a work request that is to be posted.
-    pub(super) fn push(&mut self, mut entry: Entry) {
-        self.numbered += u64::from(entry.parts);
-        entry.end = self.numbered;
-        self.probes += usize::from(entry.wr.is_none());
-        self.entries.push_back(entry);
+    /// Appends a work request that `fill` makes, to be [`SendQueue::number`]ed; if either fails the caller truncates.
+    pub(super) fn push(&mut self, fill: impl FnOnce(&mut SendWr) -> Result<()>) -> Result<()> {
+        self.entries.push_back(Entry::blank());
+        self.entries.back_mut().and_then(|entry| entry.wr.as_mut()).map_or(Ok(()), fill)
+    }
+
+    /// The one pushed last.
+    pub(super) fn last(&self) -> Option<&SendWr> {
+        self.entries.back()?.wr.as_ref()
+    }
+
+    /// Gives it its keys and its numbers: it is to be posted.
+    pub(super) fn number(&mut self, keys: ArrayVec<u32, MAX_SGE>, parts: u32) {
+        let Some(entry) = self.entries.back_mut() else { return };
+        self.numbered += u64::from(parts);
+        (entry.keys, entry.parts, entry.end) = (keys, parts, self.numbered);
+    }
+
+    /// Appends one of ours.
+    pub(super) fn push_probe(&mut self, asks: bool) {
+        self.numbered += 1;
+        self.probes += 1;
+        self.entries.push_back(Entry { end: self.numbered, ..Entry::probe(asks) });
     }
 
     /// Takes back what was pushed after the queue was `len` long, nothing of which has been posted.
@@ -295,27 +315,39 @@ mod test {
     use super::*;
     use crate::work::Payload;
 
-    fn operation(user: usize) -> Entry {
+    /// Queues an operation of the caller's.
+    fn push(queue: &mut SendQueue, user: usize) {
         let wr = SendWr {
             flags: flags::SIGNALED,
             user,
             ..SendWr::new(Opcode::Write, Payload::Inline(ArrayVec::new()))
         };
-        Entry::new(wr, ArrayVec::new(), 1)
+        let fill = |place: &mut SendWr| {
+            *place = wr;
+            Ok(())
+        };
+        queue.push(fill).unwrap();
+        queue.number(ArrayVec::new(), 1);
     }
 
-    fn post(queue: &mut SendQueue, entry: Entry) {
-        queue.push(entry);
+    fn post(queue: &mut SendQueue, user: usize) {
+        push(queue, user);
+        queue.posted(1);
+    }
+
+    /// One of ours.
+    fn probe(queue: &mut SendQueue, asks: bool) {
+        queue.push_probe(asks);
         queue.posted(1);
     }
 
     #[test]
     fn ours_take_no_room() {
         let mut queue = SendQueue::new(2);
-        post(&mut queue, operation(1));
-        post(&mut queue, Entry::probe(false));
-        post(&mut queue, operation(2));
-        post(&mut queue, Entry::probe(false));
+        post(&mut queue, 1);
+        probe(&mut queue, false);
+        post(&mut queue, 2);
+        probe(&mut queue, false);
         assert_eq!((queue.room(), queue.outstanding(), queue.probing()), (0, 4, 2));
         let mut slots: Vec<_> = (0..4).map(|index| queue.slot(index)).collect();
         slots.sort_unstable();
@@ -332,10 +364,10 @@ mod test {
     #[test]
     fn ours_leave_behind_completions_that_nobody_reads() {
         let mut queue = SendQueue::new(2);
-        post(&mut queue, operation(1));
+        post(&mut queue, 1);
         queue.complete(0, 0);
         for number in 1..1000 {
-            post(&mut queue, Entry::probe(true));
+            probe(&mut queue, true);
             queue.complete(number, 0);
         }
         assert_eq!((queue.len(), queue.room()), (1, 1));
@@ -348,7 +380,7 @@ mod test {
             std::iter::from_fn(|| queue.pop()).map(|done| (done.user, done.status)).collect::<Vec<_>>()
         };
         for user in 0..6 {
-            post(&mut queue, operation(user));
+            post(&mut queue, user);
         }
         queue.may_be_overtaken(1);
         queue.may_be_overtaken(3);
@@ -360,7 +392,7 @@ mod test {
         assert_eq!((users(&mut queue), queue.outstanding()), ((1..6).map(|user| (user, 0)).collect(), 0));
         // One whose failure comes late; and one that is never told.
         for user in 6..10 {
-            post(&mut queue, operation(user));
+            post(&mut queue, user);
         }
         queue.may_be_overtaken(6);
         queue.may_be_overtaken(8);
@@ -369,10 +401,10 @@ mod test {
         assert_eq!(users(&mut queue), [(6, -5), (7, 0)]);
         queue.flush(-1);
         assert_eq!((users(&mut queue), queue.is_drained()), (vec![(8, -1), (9, -1)], true));
-        queue.push(operation(10));
+        push(&mut queue, 10);
         queue.may_be_overtaken(8);
         queue.truncate(0);
-        post(&mut queue, operation(11));
+        post(&mut queue, 11);
         queue.complete(8, 0);
         assert_eq!(users(&mut queue), [(11, 0)]);
     }
@@ -380,8 +412,8 @@ mod test {
     #[test]
     fn what_is_taken_back_was_never_there() {
         let mut queue = SendQueue::new(2);
-        post(&mut queue, operation(1));
-        queue.push(Entry::probe(false));
+        post(&mut queue, 1);
+        queue.push_probe(false);
         queue.truncate(1);
         assert_eq!((queue.len(), queue.room(), queue.probing(), queue.outstanding()), (1, 1, 0, 1));
     }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use clap::Args;
 use hdrhistogram::Histogram;
 use rdmacm_gluster::engine::kind;
-use rdmacm_gluster::work::Opcode;
+use rdmacm_gluster::work::{Opcode, SendWr, by_value};
 use serde::Serialize;
 
 use super::figures::{Times, histogram};
@@ -82,17 +82,17 @@ fn operate(side: &mut Side, link: &Link, op: Op, size: usize) -> Result<(), Stri
     let there = (link.offer.addr, link.offer.key);
     let mut missing = 2;
     match op {
-        Op::Send => link.conn.post(1, &mut |_| link.out.send(0, size)),
-        Op::Write => link.conn.post(2, &mut |at| match at {
-            0 => link
-                .out
-                .wr(Opcode::Write, (0, size), there)
-                .map(|wr| rdmacm_gluster::work::SendWr { flags: 0, ..wr }),
-            _ => link.out.send(1, size.min(NOTE as usize)),
-        }),
+        Op::Send => link.conn.post(1, &mut by_value(|_| link.out.send(0, size))),
+        Op::Write => link.conn.post(
+            2,
+            &mut by_value(|at| match at {
+                0 => link.out.wr(Opcode::Write, (0, size), there).map(|wr| SendWr { flags: 0, ..wr }),
+                _ => link.out.send(1, size.min(NOTE as usize)),
+            }),
+        ),
         Op::Read => {
             missing = 1;
-            link.conn.post(1, &mut |_| link.out.wr(Opcode::Read, (0, size), there))
+            link.conn.post(1, &mut by_value(|_| link.out.wr(Opcode::Read, (0, size), there)))
         }
     }
     .map_err(told)?;

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use rdmacm_gluster::engine::{Event, kind};
-use rdmacm_gluster::work::Opcode;
+use rdmacm_gluster::work::{Opcode, by_value};
 
 use super::Op;
 use crate::link::{Link, Peer, good};
@@ -92,11 +92,11 @@ impl Pump {
             return Ok(());
         }
         let (link, size) = (&self.link, self.load.size as usize);
-        let build = &mut |at: usize| {
+        let mut fill = by_value(|at| {
             let there = (link.offer.addr + (at * size) as u64, link.offer.key);
             link.out.wr(opcode, (at, size), if opcode == Opcode::Send { (0, 0) } else { there })
-        };
-        link.conn.post(count as usize, build).map_err(told)
+        });
+        link.conn.post(count as usize, &mut fill).map_err(told)
     }
 
     /// Asks for a tally: when it is there, so is all that was sent before.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rdmacm_gluster::engine::{Conn, Engine, Event, key, kind};
 use rdmacm_gluster::error::Result;
 use rdmacm_gluster::memory::{Access, Block};
+use rdmacm_gluster::work::by_value;
 
 use crate::cpu;
 use crate::slots::Slots;
@@ -48,7 +49,7 @@ impl Client {
             memory: memory.transpose()?,
             received: 0,
         };
-        conn.post_recv(receives, &mut |slot| client.messages.recv(slot))?;
+        conn.post_recv(receives, &mut by_value(|slot| client.messages.recv(slot)))?;
         Ok(client)
     }
 
@@ -88,7 +89,7 @@ impl Client {
         if short || self.received % u64::from(self.wants.every) == 0 {
             return self.answer(slot, octets);
         }
-        self.conn.post_recv(1, &mut |_| self.messages.recv(slot))
+        self.conn.post_recv(1, &mut by_value(|_| self.messages.recv(slot)))
     }
 
     fn answer(&mut self, slot: usize, octets: usize) -> Result<()> {
@@ -109,7 +110,7 @@ impl Client {
             target.fill(0, &Tally { messages: self.received, cpu_us }.emit());
         }
         // The receive first: the client may send again as soon as it has the answer.
-        self.conn.post_recv(1, &mut |_| self.messages.recv(slot))?;
-        self.conn.post(1, &mut |_| self.answers.send(free, length))
+        self.conn.post_recv(1, &mut by_value(|_| self.messages.recv(slot)))?;
+        self.conn.post(1, &mut by_value(|_| self.answers.send(free, length)))
     }
 }

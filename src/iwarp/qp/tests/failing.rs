@@ -5,7 +5,7 @@ use super::super::{Parameters, QueuePair, Stop};
 use super::support::*;
 use crate::error::Error;
 use crate::memory::{Access, KeyTable, Owner};
-use crate::work::{Completion, Opcode, Payload, flags};
+use crate::work::{Completion, Opcode, Payload, by_value, flags};
 
 struct Sender {
     qp: QueuePair,
@@ -122,7 +122,7 @@ fn check(crc: bool, max_ulpdu: usize, long: usize, cut: usize, terminate: bool) 
 
     let refused = try_post(&mut sender.qp, wr(Opcode::Send, Payload::Inline(Default::default())));
     assert_eq!(refused.unwrap_err().errno, libc::ENOTCONN);
-    let refused = sender.qp.post_recv(0, &mut |_| Err(Error::default()));
+    let refused = sender.qp.post_recv(0, &mut by_value(|_| Err(Error::default())));
     assert_eq!(refused.unwrap_err().errno, libc::ENOTCONN);
     assert!(sender.qp.sends_drained());
     // With the queue pair still there.

@@ -6,7 +6,7 @@ use super::super::{Capabilities, FirstFrame, Parameters, QueuePair, Stop};
 use super::scenario::{Op, Scenario, scenario};
 use super::support::{Memory, Random, completions, queue_pair, take_output};
 use crate::memory::{Access, KeyTable, Owner};
-use crate::work::{Completion, Opcode, Payload, RecvWr, SendWr, flags};
+use crate::work::{Completion, Opcode, Payload, RecvWr, SendWr, by_value, flags};
 
 const CANARY: u8 = 0xa5;
 const GAP: usize = 16;
@@ -137,7 +137,7 @@ impl End {
         let user = self.receive_places.len();
         let sges = self.sink.sges(&pieces).unwrap();
         let mut request = Some(RecvWr { sges, user });
-        if self.qp.post_recv(1, &mut |_| Ok(request.take().unwrap())).is_ok() {
+        if self.qp.post_recv(1, &mut by_value(|_| Ok(request.take().unwrap()))).is_ok() {
             self.receive_places.push(pieces);
         } else {
             self.sink_used = used;
@@ -210,7 +210,7 @@ impl Pair {
         let mut requests: Vec<_> =
             (posted..posted + count).map(|index| Some(self.request(side, index))).collect();
         let end = &mut self.ends[side];
-        match end.qp.post_send(count, &mut |index| Ok(requests[index].take().unwrap())) {
+        match end.qp.post_send(count, &mut by_value(|index| Ok(requests[index].take().unwrap()))) {
             Ok(()) => end.posted += count,
             Err(error) if error.errno == libc::EAGAIN || error.errno == libc::EINVAL => {}
             Err(error) => panic!("{error}"),

@@ -6,7 +6,7 @@ use super::super::{Capabilities, FirstFrame, Parameters, QueuePair, StagePool, S
 use super::support::*;
 use crate::error::Error;
 use crate::memory::{Access, KeyTable, Owner};
-use crate::work::{MAX_INLINE, MAX_MESSAGE, Opcode, Payload, RecvWr, SendWr, SgeList, flags};
+use crate::work::{MAX_INLINE, MAX_MESSAGE, Opcode, Payload, RecvWr, SendWr, SgeList, by_value, flags};
 
 fn hex(octets: &[u8]) -> String {
     octets.iter().map(|octet| format!("{octet:02x}")).collect()
@@ -147,7 +147,7 @@ fn what_can_not_be_posted() {
     let errno = |qp: &mut QueuePair, request| try_post(qp, request).map_or_else(|error| error.errno, |()| 0);
     let mut idle = queue_pair(1, &KeyTable::new(), caps(4));
     assert_eq!(errno(&mut idle, wr(Opcode::Send, inline(&[]))), libc::ENOTCONN);
-    assert!(idle.post_recv(1, &mut |_| Ok(RecvWr { sges: SgeList::new(), user: 0 })).is_ok());
+    assert!(idle.post_recv(1, &mut by_value(|_| Ok(RecvWr { sges: SgeList::new(), user: 0 }))).is_ok());
 
     let mut foreign = fresh(Parameters { own_peer: false, ord: 0, ..params(false) });
     for opcode in [Opcode::SendImm, Opcode::WriteImm, Opcode::Read] {
@@ -177,11 +177,11 @@ fn what_can_not_be_posted() {
 fn a_batch_is_posted_whole_or_not_at_all() {
     let mut qp = fresh(params(false));
     let post = |qp: &mut QueuePair, n, bad: usize| {
-        let mut build = |index| match index {
+        let make = |index| match index {
             _ if index == bad => Err(Error::invalid("bad")),
             _ => Ok(SendWr { user: index, ..wr(Opcode::Send, inline(&[1])) }),
         };
-        qp.post_send(n, &mut build).map_or_else(|error| error.errno, |()| 0)
+        qp.post_send(n, &mut by_value(make)).map_or_else(|error| error.errno, |()| 0)
     };
     assert_eq!(post(&mut qp, 5, 9), libc::EINVAL, "never fits");
     assert_eq!(post(&mut qp, 3, 2), libc::EINVAL);
@@ -195,11 +195,11 @@ fn a_batch_is_posted_whole_or_not_at_all() {
     assert_eq!(post(&mut qp, 4, 9), 0);
 
     let post = |qp: &mut QueuePair, n, bad: usize| {
-        let mut build = |index| match index {
+        let make = |index| match index {
             _ if index == bad => Err(Error::invalid("bad")),
             _ => Ok(RecvWr { sges: SgeList::new(), user: index }),
         };
-        qp.post_recv(n, &mut build).map_or_else(|error| error.errno, |()| 0)
+        qp.post_recv(n, &mut by_value(make)).map_or_else(|error| error.errno, |()| 0)
     };
     assert_eq!(post(&mut qp, 5, 9), libc::EINVAL);
     assert_eq!(post(&mut qp, 3, 2), libc::EINVAL);
@@ -246,7 +246,7 @@ fn sends_complete_when_their_last_octet_is_with_the_socket() {
 fn managed_buffers_are_lent_and_released() {
     let caps = Capabilities { recv_size: 16, recv_depth: 2, strict_recv: false, ..caps(1) };
     let mut qp = active(1, &KeyTable::new(), caps, params(false));
-    assert!(qp.post_recv(1, &mut |_| Ok(RecvWr { sges: SgeList::new(), user: 0 })).is_err());
+    assert!(qp.post_recv(1, &mut by_value(|_| Ok(RecvWr { sges: SgeList::new(), user: 0 }))).is_err());
     for buffer in [0, 1, 2, 3, u64::MAX] {
         assert!(qp.release(buffer).is_err(), "nothing is lent yet");
     }

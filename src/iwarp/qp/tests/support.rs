@@ -6,7 +6,7 @@ use super::super::{Capabilities, FirstFrame, Parameters, QueuePair, StagePool, S
 use crate::error::Result;
 use crate::memory::{Access, KeyTable, Region};
 use crate::wire::{crc, mpa};
-use crate::work::{Completion, Opcode, Payload, RecvWr, SendWr, SgeList, flags};
+use crate::work::{Completion, Opcode, Payload, RecvWr, SendWr, SgeList, by_value, flags};
 
 /// SplitMix64.
 pub(super) struct Random(pub(super) u64);
@@ -127,12 +127,12 @@ pub(super) fn post(qp: &mut QueuePair, request: SendWr) {
 
 pub(super) fn try_post(qp: &mut QueuePair, request: SendWr) -> Result<()> {
     let mut request = Some(request);
-    qp.post_send(1, &mut |_| Ok(request.take().unwrap()))
+    qp.post_send(1, &mut by_value(|_| Ok(request.take().unwrap())))
 }
 
 pub(super) fn post_recv(qp: &mut QueuePair, sges: SgeList, user: usize) {
     let mut request = Some(RecvWr { sges, user });
-    qp.post_recv(1, &mut |_| Ok(request.take().unwrap())).unwrap();
+    qp.post_recv(1, &mut by_value(|_| Ok(request.take().unwrap()))).unwrap();
 }
 
 /// What the socket would take: up to `limit` octets of the gather.
