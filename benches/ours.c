@@ -107,10 +107,11 @@ static void serve(int control)
                              .rpc = is_case("rpc") ? &rpc : NULL };
     uint32_t key;
     uint16_t port;
+    uint32_t rights = is_case("read") ? RCG_REMOTE_READ : RCG_REMOTE_WRITE;
     if (!attr.rpc) attr.recv_depth = RECVS;
     open_side(on_server);
     port = listen_at(&attr);
-    MUST_OK(rcg_mr_key(mr, NULL, &key));
+    MUST_OK(rcg_mr_key_range(mr, NULL, 0, area(), rights, &key));
     tell(control, &(struct hello){ port, (uintptr_t)memory, key });
 }
 

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Weak};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use super::region::{Access, Region};
 use crate::error::{Error, Result};
@@ -48,7 +48,7 @@ pub struct Key {
     base: u64,
     length: u64,
     region: Weak<Region>,
-    /// Held for reading while octets are copied; written once, at revocation.
+    /// Held for reading while octets are copied; written once, at revocation: see [`Key::enter`].
     valid: RwLock<bool>,
 }
 
@@ -56,6 +56,11 @@ impl Key {
     /// The key itself.
     pub fn stag(&self) -> u32 {
         self.stag
+    }
+
+    /// Whether a peer has a key to write to the memory, or the region has gone.
+    pub fn is_writable_by_peers(&self) -> bool {
+        self.region.upgrade().is_none_or(|region| region.is_writable_by_peers())
     }
 
     fn check(
@@ -111,6 +116,12 @@ impl Key {
         Ok(())
     }
 
+    /// Begins an access that may last for one system call: while it does the key can't be revoked. `None` once it has
+    /// been, or is just about to be, so that this never waits and any number of keys can be entered together.
+    pub fn enter(&self) -> Option<Entered<'_>> {
+        self.valid.try_read().filter(|valid| **valid).map(Entered)
+    }
+
     fn in_range(&self, valid: bool, offset: u64, length: usize) -> std::result::Result<(), KeyFault> {
         if !valid {
             return Err(KeyFault::InvalidStag);
@@ -124,6 +135,9 @@ impl Key {
         std::mem::replace(&mut *self.valid.write(), false)
     }
 }
+
+/// An access under a key, begun by [`Key::enter`].
+pub struct Entered<'a>(#[expect(dead_code, reason = "held, not looked at")] RwLockReadGuard<'a, bool>);
 
 #[derive(Default)]
 struct Inner {

@@ -175,3 +175,23 @@ fn nothing_is_placed_after_revocation() {
         assert!(octets.iter().all(|octet| *octet == 9));
     }
 }
+
+#[test]
+fn a_key_that_is_being_revoked_is_not_entered() {
+    let (mut octets, table) = memory(8);
+    let region = region(&table, &mut octets, 4);
+    let key = region.key(Owner::Domain, 0, 8, WRITE).unwrap();
+    let held = table.check(key, region.base() as u64, 8, WRITE, 0).unwrap();
+    let both = (held.enter().unwrap(), held.enter().unwrap());
+    std::thread::scope(|scope| {
+        let revoker = scope.spawn(|| region.revoke_key(key).unwrap());
+        // Those that are in stay in; whoever comes now is refused and does not wait.
+        while held.enter().is_some() {
+            std::thread::yield_now();
+        }
+        assert!(!revoker.is_finished());
+        drop(both);
+        revoker.join().unwrap();
+    });
+    assert!(held.enter().is_none());
+}

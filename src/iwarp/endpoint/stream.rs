@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Instant;
 
-use super::super::qp::{Direct, Stop};
+use super::super::qp::{Direct, Sent, Stop};
 use super::super::socket::Socket;
 use super::{Endpoint, HOLD_STEP, NUDGES, Phase, Progress, established};
 use crate::cm::Event;
@@ -17,13 +17,6 @@ const BURST: usize = 8;
 const READ_BUDGET: usize = 1 << 20;
 /// Octets read behind a segment that is placed directly: the next header, and a little more.
 const DIRECT_BEHIND: usize = 2048;
-
-/// What became of a gather.
-enum Sent {
-    All,
-    Part,
-    Nothing,
-}
 
 impl Endpoint {
     /// Queues operations and hands what it can to the socket, with one system call. `More` = the channel has to
@@ -75,23 +68,17 @@ impl Endpoint {
 
     fn send_gather(&mut self) -> io::Result<Sent> {
         let Some(socket) = &self.socket else { return Ok(Sent::Nothing) };
-        if !self.qp.fill() {
-            return Ok(Sent::Nothing);
-        }
-        let whole = self.qp.gather().remaining();
-        self.calls.send += 1;
-        let count = match socket.send_vectored(self.qp.gather().pieces()) {
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-            Err(error) => return Err(error),
-        };
-        self.qp.advance(count);
-        if count == whole {
-            return Ok(Sent::All);
-        }
+        let calls = &mut self.calls.send;
+        let sent = self.qp.send(|pieces| {
+            *calls += 1;
+            match socket.send_vectored(pieces) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+                taken => taken,
+            }
+        })?;
         // A socket that took less than all is full: it will tell when it is not.
-        self.send_stalls += 1;
-        Ok(Sent::Part)
+        self.send_stalls += u64::from(matches!(sent, Sent::Part));
+        Ok(sent)
     }
 
     /// Reads what the socket has, for [`Endpoint::ready`] with the same buffer to follow at once; false = it has nothing.

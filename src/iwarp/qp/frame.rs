@@ -1,6 +1,9 @@
 //! FPDUs in the gather: header, payload, pad and CRC.
 
+use std::sync::Arc;
+
 use super::gather::Gather;
+use crate::memory::{Key, KeyFault};
 use crate::wire::crc::{self, Crc32c};
 use crate::wire::ddp::{self, Header, Tagged, Untagged};
 use crate::wire::mpa;
@@ -74,6 +77,33 @@ pub(super) fn body_header(wr: &SendWr, offset: u64, msn: u32, last: bool) -> Hea
     };
     let invalidate = if wr.opcode == Opcode::SendInvalidate { wr.invalidate_key } else { 0 };
     untagged(opcode, invalidate, ddp::QN_SEND, msn, offset as u32, last)
+}
+
+/// Ends a frame of a Read Response with a reference to exposed memory, summed if asked to. A part at a time is copied for the
+/// sum, as its owner may write there.
+pub(super) fn borrow_payload(
+    gather: &mut Gather,
+    key: &Arc<Key>,
+    source: u64,
+    chunk: usize,
+    with_crc: bool,
+) -> Result<(), KeyFault> {
+    let mut sum = Crc32c::new();
+    sum.update(gather.staged_tail(mpa::LENGTH_FIELD + ddp::TAGGED_LEN));
+    let mut part = [0; 4096];
+    for offset in (0..chunk).step_by(part.len()).filter(|_| with_crc) {
+        let count = part.len().min(chunk - offset);
+        let octets = part.get_mut(..count).unwrap_or_default();
+        key.fetch(source + offset as u64, octets)?;
+        sum.update(octets);
+    }
+    gather.borrow(key, source as usize as *const u8, chunk);
+    if with_crc {
+        end_summed_frame(gather, ddp::TAGGED_LEN + chunk, sum);
+    } else {
+        end_frame(gather, ddp::TAGGED_LEN + chunk, false);
+    }
+    Ok(())
 }
 
 /// Copies, or refers to and sums if asked to, the next `chunk` octets of a payload and moves the cursor behind them.

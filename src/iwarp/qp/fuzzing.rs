@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Capabilities, FirstFrame, Parameters, QueuePair, Stop};
+use super::{Capabilities, FirstFrame, Parameters, Piece, QueuePair, Stop};
 use crate::error::{Error, Result};
 use crate::memory::{Access, KeyTable, Owner, Region};
 use crate::wire::{crc, ddp, mpa};
@@ -144,9 +144,8 @@ impl Ground {
 
     /// What the owner of the connection does between two readings: sends a part, collects, posts.
     fn turn(&mut self) -> Result<()> {
-        if self.qp.fill() {
-            self.qp.advance(self.qp.gather().remaining().min(33));
-        }
+        let sent = self.qp.send(|pieces| Ok(pieces.iter().map(Piece::len).sum::<usize>().min(33)));
+        sent.map_err(|error| Error::os("send", &error))?;
         self.poll();
         if self.options & option::READS != 0 && self.qp.fault().is_none() {
             self.post_read()?;

@@ -4,15 +4,20 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use arrayvec::ArrayVec;
 use parking_lot::Mutex;
+
+use crate::memory::Key;
 
 /// Most pieces of one gather.
 pub(super) const MAX_PIECES: usize = 128;
 /// Most frames of one gather.
 pub(super) const MAX_FRAMES: usize = 96;
+/// Most keys under which one gather refers to exposed memory.
+pub(super) const MAX_KEYS: usize = 8;
 /// Octets that a connection can always stage: headers and small payloads.
 pub(super) const SMALL_STAGE: usize = 4096;
-/// Octets of a leased stage: four of the longest FPDUs, for CRC and for Read Responses.
+/// Octets of a leased stage: four of the longest FPDUs, for CRC and for what is left of a Read Response sent in part.
 pub(super) const BIG_STAGE: usize = 4 * 65_544;
 /// Enough for one `sendmsg`.
 const MAX_BYTES: usize = 512 * 1024;
@@ -119,8 +124,17 @@ impl StagePool {
     }
 }
 
+/// A key under which a gather refers to memory, and the last of its frames that does.
+pub(super) struct Lent {
+    pub(super) key: Arc<Key>,
+    frame: usize,
+}
+
+/// All of a gather.
+pub(super) type Lents = ArrayVec<Lent, MAX_KEYS>;
+
 /// A gather under construction or on its way out.
-pub struct Gather {
+pub(super) struct Gather {
     pieces: Vec<Piece>,
     /// Pieces before this one have been sent.
     first: usize,
@@ -133,11 +147,15 @@ pub struct Gather {
     /// Stream positions, relative to the beginning of the gather, at which its frames end.
     frame_ends: Vec<usize>,
     sent: usize,
+    lent: Lents,
+    /// What is left of a frame that has been sent in part.
+    rest: Option<Stage>,
     pool: Arc<StagePool>,
 }
 
-// SAFETY: the pieces point into the stages, which the gather owns, or into memory of work requests that the send
-// queue holds until they have been sent (or the gather has been sealed).
+// SAFETY: the pieces point into the stages, which the gather owns, into memory of work requests that the send queue
+// holds until they have been sent (or the gather has been sealed), or into memory under the keys in `lent`, which is only
+// read while these are entered.
 unsafe impl Send for Gather {}
 
 impl Gather {
@@ -152,6 +170,8 @@ impl Gather {
             bytes: 0,
             frame_ends: Vec::with_capacity(MAX_FRAMES),
             sent: 0,
+            lent: ArrayVec::new(),
+            rest: None,
             pool: Arc::clone(pool),
         }
     }
@@ -162,17 +182,17 @@ impl Gather {
     }
 
     /// Whether all of it has been sent.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.sent == self.bytes
     }
 
     /// What is still to be sent.
-    pub fn pieces(&self) -> &[Piece] {
+    pub(super) fn pieces(&self) -> &[Piece] {
         self.pieces.get(self.first..).unwrap_or_default()
     }
 
     /// Octets still to be sent.
-    pub fn remaining(&self) -> usize {
+    pub(super) fn remaining(&self) -> usize {
         self.bytes - self.sent
     }
 
@@ -192,8 +212,9 @@ impl Gather {
         self.frame_ends.clear();
         (self.first, self.staged, self.bytes, self.sent) = (0, 0, 0, 0);
         self.ends_staged = false;
-        if let Some(big) = self.big.take() {
-            self.pool.give_back(big);
+        self.lent.clear();
+        for stage in [self.big.take(), self.rest.take()].into_iter().flatten() {
+            self.pool.give_back(stage);
         }
     }
 
@@ -252,6 +273,39 @@ impl Gather {
         }
     }
 
+    /// Whether exposed memory under `key` can be referred to.
+    pub(super) fn can_borrow(&self, key: &Arc<Key>) -> bool {
+        !self.lent.is_full() || self.lent.last().is_some_and(|last| Arc::ptr_eq(&last.key, key))
+    }
+
+    /// Refers to `len` octets under a key, where [`Gather::can_borrow`] has said so. They are read by the system call
+    /// that sends them, and by nobody before: see [`Gather::take_lent`].
+    pub(super) fn borrow(&mut self, key: &Arc<Key>, ptr: *const u8, len: usize) {
+        self.refer(ptr, len);
+        let frame = self.frame_ends.len();
+        match self.lent.last_mut() {
+            Some(last) if Arc::ptr_eq(&last.key, key) => last.frame = frame,
+            _ => self.lent.push(Lent { key: Arc::clone(key), frame }),
+        }
+    }
+
+    /// Whether there are keys to enter before anything is sent.
+    pub(super) fn is_lent(&self) -> bool {
+        !self.lent.is_empty()
+    }
+
+    /// The keys that have to be entered while the pieces are read.
+    pub(super) fn take_lent(&mut self) -> Lents {
+        std::mem::take(&mut self.lent)
+    }
+
+    /// Takes those keys back whose memory has still to be read, once [`Gather::keep_rest`] has seen to the frame begun.
+    pub(super) fn give_lent(&mut self, mut lent: Lents) {
+        let begun = self.begun_end();
+        lent.retain(|one| self.frame_ends.get(one.frame).is_some_and(|end| *end > begun));
+        self.lent = lent;
+    }
+
     /// Ends a frame.
     pub(super) fn end_frame(&mut self) {
         self.frame_ends.push(self.bytes);
@@ -274,19 +328,51 @@ impl Gather {
         }
     }
 
+    /// Where the frame that has been sent in part ends; where there is none, what has been sent.
+    fn begun_end(&self) -> usize {
+        let next = self.frame_ends.partition_point(|end| *end <= self.sent);
+        let start = next.checked_sub(1).and_then(|last| self.frame_ends.get(last)).copied().unwrap_or(0);
+        if start == self.sent { self.sent } else { self.frame_ends.get(next).copied().unwrap_or(self.sent) }
+    }
+
+    /// Copies what is left of a frame that has been sent in part: it can be sent to its end whatever becomes of the keys,
+    /// which the caller has entered.
+    pub(super) fn keep_rest(&mut self) {
+        let mut left = self.begun_end() - self.sent;
+        // The last piece of a frame is staged: its trailer, with which the next frame may begin.
+        if self.pieces().first().is_none_or(|piece| piece.len() >= left) {
+            return;
+        }
+        let rest = self.rest.get_or_insert_with(|| self.pool.lease());
+        let mut have = 0;
+        while let Some(piece) = self.pieces.get_mut(self.first).filter(|_| left > 0) {
+            let count = piece.len().min(left);
+            let Some(target) = rest.slice(have, count) else { return };
+            // SAFETY: the piece is valid, as the keys are entered; `target` is ours and as long.
+            unsafe { std::ptr::copy_nonoverlapping(piece.ptr(), target.as_mut_ptr(), count) };
+            (have, left) = (have + count, left - count);
+            self.first += usize::from(count == piece.len());
+            *piece = piece.behind(count);
+        }
+        // All of the first piece has been copied, so that there is a place in front of those that are left.
+        self.first -= 1;
+        if let Some(piece) = self.pieces.get_mut(self.first) {
+            // SAFETY: the stage is the gather's own and outlives its pieces.
+            *piece = unsafe { Piece::new(rest.base.as_ptr(), have) };
+        }
+    }
+
     /// Cuts the gather behind the frame that has been sent in part and copies what is left of that frame, so that no
     /// memory of a work request is referred to any more. There is room behind it for a frame of `more` octets.
     pub(super) fn seal(&mut self, more: usize) {
-        let sent = self.sent;
-        let begun = self.frame_ends.iter().scan(0, |start, end| Some((std::mem::replace(start, *end), *end)));
-        let end =
-            begun.into_iter().find(|(start, end)| *start < sent && sent < *end).map_or(sent, |(_, end)| end);
+        let (sent, end) = (self.sent, self.begun_end());
         let mut rest: Vec<u8> = Vec::with_capacity(end - sent);
         for piece in self.pieces.iter().skip(self.first) {
             let have = rest.len();
             let count = piece.len().min(end - sent - have);
             rest.resize(have + count, 0);
-            // SAFETY: the piece is valid until sent (see `refer`); `count` octets are within it and within `rest`,
+            // SAFETY: the piece is valid until sent (see `refer`), and one under a key has been copied (`keep_rest`);
+            // `count` octets are within it and within `rest`,
             // which has just been made that long.
             unsafe { std::ptr::copy_nonoverlapping(piece.ptr(), rest.as_mut_ptr().add(have), count) };
         }

@@ -1,7 +1,7 @@
 //! The queue pair: work requests in, octets of the TCP stream out, and the reverse; no sockets, no clock.
 //!
-//! Sending: [`QueuePair::post_send`] queues, [`QueuePair::fill`] builds FPDUs into the [`Gather`], whoever owns the
-//! socket sends it and tells [`QueuePair::advance`]. Receiving: [`QueuePair::input`] takes what the socket gave,
+//! Sending: [`QueuePair::post_send`] queues, [`QueuePair::send`] builds FPDUs and has whoever owns the socket send them.
+//! Receiving: [`QueuePair::input`] takes what the socket gave,
 //! checks every header before it places an octet, and says how much it consumed.
 
 mod control;
@@ -23,12 +23,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 pub use fault::Fault;
-pub use gather::{Gather, Piece, StagePool};
+pub use gather::{Piece, StagePool};
 pub use place::Direct;
 use recv_queue::RecvQueue;
 use rx::Rx;
 pub use rx::{Input, Stop};
 use send_queue::SendQueue;
+pub use tx::Sent;
 use tx::Tx;
 
 use crate::error::{Error, Result};
@@ -385,18 +386,6 @@ impl QueuePair {
     /// Whether a Terminate, or the frame before it, still has to reach the socket.
     pub fn has_output(&self) -> bool {
         !self.tx.gather.is_empty()
-    }
-
-    /// The gather to send.
-    pub fn gather(&self) -> &Gather {
-        &self.tx.gather
-    }
-
-    /// Notes that the socket took `count` octets of the gather.
-    pub fn advance(&mut self, count: usize) {
-        self.tx.gather.advance(count);
-        self.tx.sent += count as u64;
-        self.sq.reap(self.tx.sent);
     }
 
     /// Whether nothing can be sent now: the gather is empty, and no message is begun or can begin.

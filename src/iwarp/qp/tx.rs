@@ -1,12 +1,17 @@
 //! Sending: from work requests and Read Requests to FPDUs in the gather.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::Arc;
 
-use super::frame::{begin_frame, body_header, end_frame, end_summed_frame, put_payload, tagged, untagged};
-use super::gather::{BIG_STAGE, Gather, MAX_FRAMES, MAX_PIECES, SMALL_STAGE, StagePool};
+use arrayvec::ArrayVec;
+
+use super::frame::{
+    begin_frame, body_header, borrow_payload, end_frame, end_summed_frame, put_payload, tagged, untagged,
+};
+use super::gather::{BIG_STAGE, Gather, MAX_FRAMES, MAX_KEYS, MAX_PIECES, Piece, SMALL_STAGE, StagePool};
 use super::{FirstFrame, OutstandingRead, QueuePair, State};
-use crate::memory::Key;
+use crate::memory::{Key, KeyFault};
 use crate::wire::crc::Crc32c;
 use crate::wire::ddp::{self, Header};
 use crate::wire::mpa;
@@ -15,6 +20,9 @@ use crate::work::{Opcode, flags};
 
 /// Payloads up to this length are copied behind their header: cheaper than one more iovec.
 const COPY_LIMIT: usize = 256;
+/// With CRC, Read Responses up to this length are copied: what is read while its owner changes it, such as a counter, is
+/// short, and a sum that is not that of the octets sent would end the stream.
+const SUMMED_COPY_LIMIT: usize = if cfg!(test) { COPY_LIMIT } else { 4096 };
 /// STag and offset of the zero-length first frame; not STag 0, which some hardware refuses.
 const FIRST_FRAME_STAG: u32 = 1;
 /// Sink STag of our Reads. A response is matched with the request it answers and never looked up, so this is no key:
@@ -50,6 +58,16 @@ enum Message {
     FirstWrite,
 }
 
+/// What became of what there was to send.
+pub enum Sent {
+    /// All that one call can be given has been taken.
+    All,
+    /// A part of it.
+    Part,
+    /// There was nothing.
+    Nothing,
+}
+
 /// State of the sending half.
 pub(super) struct Tx {
     pub(super) gather: Gather,
@@ -70,7 +88,7 @@ pub(super) struct Tx {
 impl Tx {
     /// Bytes of memory held while idle, besides the struct itself.
     pub(super) const MEMORY: usize =
-        SMALL_STAGE + MAX_PIECES * size_of::<super::Piece>() + MAX_FRAMES * size_of::<usize>();
+        SMALL_STAGE + MAX_PIECES * size_of::<Piece>() + MAX_FRAMES * size_of::<usize>();
 
     pub(super) fn new(stages: &Arc<StagePool>) -> Self {
         Self {
@@ -151,8 +169,39 @@ impl Tx {
 }
 
 impl QueuePair {
+    /// Builds frames if none are left and has `socket` send them: it returns how many octets it took. Pieces of memory
+    /// that a peer reads are under their keys, none of which can be revoked during the call.
+    pub fn send(&mut self, socket: impl FnOnce(&[Piece]) -> io::Result<usize>) -> io::Result<Sent> {
+        if !self.fill() {
+            return Ok(Sent::Nothing);
+        }
+        if !self.tx.gather.is_lent() {
+            return self.send_gather(socket);
+        }
+        let lent = self.tx.gather.take_lent();
+        let keys = lent.iter().map(|one| one.key.enter());
+        let Some(entered) = keys.collect::<Option<ArrayVec<_, MAX_KEYS>>>() else {
+            // Revoked while the response was on its way: the stream can't go on.
+            self.revoked_under_read(KeyFault::InvalidStag);
+            return if self.has_output() { self.send_gather(socket) } else { Ok(Sent::Nothing) };
+        };
+        let sent = self.send_gather(socket);
+        self.tx.gather.keep_rest();
+        drop(entered);
+        self.tx.gather.give_lent(lent);
+        sent
+    }
+
+    fn send_gather(&mut self, socket: impl FnOnce(&[Piece]) -> io::Result<usize>) -> io::Result<Sent> {
+        let count = socket(self.tx.gather.pieces())?;
+        self.tx.gather.advance(count);
+        self.tx.sent += count as u64;
+        self.sq.reap(self.tx.sent);
+        Ok(if self.has_output() { Sent::Part } else { Sent::All })
+    }
+
     /// Builds frames into the gather once it is empty. Returns whether there is something to send.
-    pub fn fill(&mut self) -> bool {
+    pub(super) fn fill(&mut self) -> bool {
         if !self.tx.gather.is_empty() {
             return true;
         }
@@ -287,20 +336,31 @@ impl QueuePair {
         let chunk = (job.remaining as usize).min(self.params.max_ulpdu - ddp::UNTAGGED_LEN);
         let last = chunk == job.remaining as usize;
         let ulpdu = ddp::TAGGED_LEN + chunk;
-        if !self.tx.gather.reserve(mpa::fpdu_len(ulpdu), 0) {
+        let crc = self.params.crc;
+        let limit = if crc { SUMMED_COPY_LIMIT } else { COPY_LIMIT };
+        let borrowed = job.key.clone().filter(|key| chunk > limit && !(crc && key.is_writable_by_peers()));
+        let gather = &mut self.tx.gather;
+        let fits = match &borrowed {
+            Some(key) => gather.can_borrow(key) && gather.reserve(mpa::fpdu_len(ulpdu) - chunk, 1),
+            None => gather.reserve(mpa::fpdu_len(ulpdu), 0),
+        };
+        if !fits {
             // A small stage that is already in use: send it, then lease a large one.
             return (false, Some(Message::Response(job)));
         }
-        let header = tagged(Rdmap::ReadResponse, job.sink_stag, job.sink_offset, last);
-        begin_frame(&mut self.tx.gather, &header, chunk);
-        let octets = self.tx.gather.stage(chunk);
-        if let Some(Err(fault)) = job.key.as_ref().map(|key| key.fetch(job.source, octets)) {
+        begin_frame(gather, &tagged(Rdmap::ReadResponse, job.sink_stag, job.sink_offset, last), chunk);
+        let put = if let Some(key) = &borrowed {
+            borrow_payload(gather, key, job.source, chunk, crc)
+        } else {
+            let copied = job.key.as_ref().map_or(Ok(()), |key| key.fetch(job.source, gather.stage(chunk)));
+            copied.map(|()| end_frame(gather, ulpdu, crc))
+        };
+        if let Err(fault) = put {
             // Revoked while the response was on its way: the stream can't go on. What has been built of this gather
             // is not sent, the unfinished frame included.
             self.revoked_under_read(fault);
             return (false, None);
         }
-        end_frame(&mut self.tx.gather, ulpdu, self.params.crc);
         if last {
             return (true, None);
         }

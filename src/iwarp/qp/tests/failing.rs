@@ -88,7 +88,7 @@ fn check(crc: bool, max_ulpdu: usize, long: usize, cut: usize, terminate: bool) 
     } else {
         sender.qp.abort(Error::invalid("closed"));
     }
-    let referred = sender.qp.gather().pieces().iter().any(|piece| sender.source.holds(piece.ptr()));
+    let referred = sender.qp.tx.gather.pieces().iter().any(|piece| sender.source.holds(piece.ptr()));
     assert!(!referred, "nothing refers to the caller's memory");
     sender.source.overwrite(0);
     let first = take_output(&mut sender.qp, 5);
@@ -183,7 +183,7 @@ fn a_queue_pair_that_is_dropped_lets_go_of_everything() {
         let mut sender = Sender::new(cut % 2 == 0, 1500, 1000);
         sender.send(cut);
         sender.qp.fill();
-        assert!(!sender.qp.gather().is_empty());
+        assert!(!sender.qp.tx.gather.is_empty());
         let Sender { qp, source, sink } = sender;
         assert_eq!(source.region.deregister().unwrap_err().errno, libc::EBUSY);
         drop(qp);

@@ -3,6 +3,7 @@
 mod failing;
 mod faults;
 mod hostile;
+mod lending;
 mod mixes;
 mod posting;
 mod reads;

@@ -231,7 +231,7 @@ fn sends_complete_when_their_last_octet_is_with_the_socket() {
     post(&mut qp, wr(Opcode::Send, inline(&[1; 9])));
     post(&mut qp, wr(Opcode::Send, inline(&[2; 9])));
     assert!(qp.fill());
-    let one = qp.gather().remaining() / 2;
+    let one = qp.tx.gather.remaining() / 2;
     take_output(&mut qp, one - 1);
     assert!(!qp.has_completion() && !qp.sends_drained());
     take_output(&mut qp, 1);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::super::{Capabilities, FirstFrame, Parameters, QueuePair, StagePool, Stop};
+use super::super::{Capabilities, FirstFrame, Parameters, QueuePair, Sent, StagePool, Stop};
 use crate::error::Result;
 use crate::memory::{Access, KeyTable, Region};
 use crate::wire::{crc, mpa};
@@ -138,25 +138,25 @@ pub(super) fn post_recv(qp: &mut QueuePair, sges: SgeList, user: usize) {
 /// What the socket would take: up to `limit` octets of the gather.
 pub(super) fn take_output(qp: &mut QueuePair, limit: usize) -> Vec<u8> {
     let mut octets = Vec::new();
-    for piece in qp.gather().pieces() {
-        let count = piece.len().min(limit - octets.len());
-        let at = octets.len();
-        octets.resize(at + count, 0);
-        // SAFETY: a piece is valid until it has been sent.
-        unsafe { std::ptr::copy_nonoverlapping(piece.ptr(), octets.as_mut_ptr().add(at), count) };
-    }
-    assert!(octets.len() <= qp.gather().remaining());
-    qp.advance(octets.len());
+    let sent = qp.send(|pieces| {
+        for piece in pieces {
+            let count = piece.len().min(limit - octets.len());
+            let at = octets.len();
+            octets.resize(at + count, 0);
+            // SAFETY: a piece is valid during the call that sends it.
+            unsafe { std::ptr::copy_nonoverlapping(piece.ptr(), octets.as_mut_ptr().add(at), count) };
+        }
+        Ok(octets.len())
+    });
+    assert!(matches!(sent.unwrap(), Sent::Nothing | Sent::Part) || !qp.has_output());
     octets
 }
 
 /// All output there is.
 pub(super) fn drain(qp: &mut QueuePair) -> Vec<u8> {
-    let mut octets = Vec::new();
-    while qp.fill() {
-        octets.extend(take_output(qp, usize::MAX));
-    }
-    octets
+    std::iter::from_fn(|| Some(take_output(qp, usize::MAX)).filter(|octets| !octets.is_empty()))
+        .flatten()
+        .collect()
 }
 
 pub(super) fn completions(qp: &mut QueuePair) -> Vec<Completion> {
