@@ -1,5 +1,5 @@
-/* What posting costs: no allocation, and at most one system call per batch. Counted, not timed. On software devices that one
- * call is the doorbell, a write().
+/* What posting costs: no allocation, once as much has been outstanding before, and at most one system call per batch.
+ * Counted, not timed. On software devices that one call is the doorbell, a write().
  *
  * The program defines the functions that would be called, counts them per thread while a post is going on, and passes
  * them on. One more write() is allowed: the eventfd that wakes a channel which sleeps. */
@@ -122,7 +122,7 @@ int __cxa_thread_atexit_impl(void (*destroy)(void *), void *object, void *dso)
 
 /* ---- what is posted ----------------------------------------------------------------------------------------------- */
 
-enum { AREA = 4 << 20, BATCH = 16, ROUNDS = 200, FEW_ROUNDS = 20 };
+enum { AREA = 4 << 20, BATCH = 16, DEPTH = 24, ROUNDS = 200, FEW_ROUNDS = 20 };
 
 static int rounds(void)
 {
@@ -210,6 +210,31 @@ static void judge(const char *what, const char *where, const struct result *r, b
     ASSERT(r->most.write <= (may_wake || !can(CAN_MPA) ? 1 : 0));
 }
 
+static void use(const rcg_op *op, size_t n)
+{
+    ASSERT_OK(rcg_post(t.c.conn, op, n));
+    rcg_event ev = take(&t.c.in, RCG_EVENT_COMPLETION, t.c.conn, 2 * WAIT_MS);
+    ASSERT_EQ(ev.status, 0);
+}
+
+/* What is the first of its kind makes room for others, and a region that was there before the device was in use is
+ * registered with it. */
+static void use_once(enum shape shape)
+{
+    STEP("first use");
+    use(ops, prepare(shape, &t));
+}
+
+/* The send queue becomes as long as it is used. */
+static void fill_queue(void)
+{
+    rcg_op many[DEPTH];
+    STEP("first use of the queue");
+    for (int i = 0; i < DEPTH; i++) many[i] = (rcg_op)RCG_OP_SEND_COPY("x", 1, NULL);
+    many[DEPTH - 1].flags |= RCG_SIGNALED;
+    use(many, DEPTH);
+}
+
 /* ---- from the callback, on the channel's own thread --------------------------------------------------------------- */
 
 static struct {
@@ -239,6 +264,7 @@ static bool on_server(struct inbox *b, const rcg_event *ev)
 static void test_from_callback(enum shape shape)
 {
     rcg_op first;
+    use_once(shape);
     STEP(shape_names[shape]);
     memset(&chain, 0, sizeof chain);
     chain.shape = shape, chain.left = rounds();
@@ -269,7 +295,6 @@ static void test_from_thread(enum shape shape, bool asleep)
 /* Without waiting in between, so that the socket is full and operations queue. */
 static void test_backlog(void)
 {
-    enum { DEPTH = 24 };
     static int mark;
     struct result r = { 0 };
     int outstanding = 0;
@@ -289,7 +314,7 @@ static void test_backlog(void)
 static void test_receives(void)
 {
     enum { RECVS = 64 };
-    struct result r = { 0 };
+    struct result first = { 0 }, r = { 0 };
     rcg_event ev;
     STEP("posting receives");
     for (int round = 0; round < (light() ? 5 : 50); round++) {
@@ -298,7 +323,7 @@ static void test_receives(void)
             rcg_recv recv = { .sge = &sge, .nsge = 1, .user = &r };
             begin_counting();
             int rc = rcg_post_recv(t.c.conn, &recv, 1);
-            end_counting(&r);
+            end_counting(round == 0 ? &first : &r);
             ASSERT_RC(rc, 0);
         }
         for (int i = 0; i < RECVS; i++) {
@@ -314,15 +339,6 @@ static void test_receives(void)
     }
     judge("1 receive", "from another thread", &r, true);
     ASSERT_EQ(r.sum.sendmsg, 0);
-}
-
-/* A region that was there before the device was in use is registered with it by the first operation that needs it. */
-static void use_once(enum shape shape)
-{
-    STEP("first use of the region");
-    ASSERT_OK(rcg_post(t.c.conn, ops, prepare(shape, &t)));
-    rcg_event ev = take(&t.c.in, RCG_EVENT_COMPLETION, t.c.conn, WAIT_MS);
-    ASSERT_EQ(ev.status, 0);
 }
 
 int main(void)
@@ -359,7 +375,7 @@ int main(void)
         rcg_connect_attr connect = { RCG_CONNECT_ATTR_INIT, .crc = (uint32_t)crc };
         link_up(&t.c, &t.s, &to, &connect, NULL);
         ASSERT_OK(rcg_mr_key(to_mr, t.s.conn, &t.key));
-        if (where() != ON_TCP) use_once(ONE_WRITE), use_once(ONE_READ);
+        fill_queue();
         for (int shape = 0; shape < (light() ? ONE_LARGE : SHAPES); shape++) {
             test_from_callback((enum shape)shape);
             test_from_thread((enum shape)shape, shape < ONE_LARGE);

@@ -2,6 +2,7 @@
 
 use super::QueuePair;
 use super::fault::{Fault, rdmap_code};
+use super::queue;
 use super::recv_queue::Arrival;
 use super::rx::Refusal;
 use super::tx::{ReadJob, Tx};
@@ -66,14 +67,16 @@ impl QueuePair {
             );
             Some(checked.map_err(|kind| fault(rdmap_code(kind)))?)
         };
-        self.tx.responses.push_back(ReadJob {
+        let job = ReadJob {
             handshake,
             key,
             source: request.source_offset,
             sink_stag: request.sink_stag,
             sink_offset: request.sink_offset,
             remaining: request.size,
-        });
+        };
+        queue::make_room(&mut self.tx.responses, 1, Tx::responses(self.params.ird));
+        self.tx.responses.push_back(job);
         Ok(())
     }
 

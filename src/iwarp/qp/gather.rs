@@ -1,21 +1,23 @@
 //! What goes to the socket with one `sendmsg`: headers, copied small payloads, and references to the caller's memory.
 
+mod lent;
+
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use arrayvec::ArrayVec;
 use parking_lot::Mutex;
 
-use crate::memory::Key;
+use lent::Lents;
+pub(super) use lent::MAX_KEYS;
 
 /// Most pieces of one gather.
 pub(super) const MAX_PIECES: usize = 128;
 /// Most frames of one gather.
 pub(super) const MAX_FRAMES: usize = 96;
-/// Most keys under which one gather refers to exposed memory.
-pub(super) const MAX_KEYS: usize = 8;
-/// Octets that a connection can always stage: headers and small payloads.
+/// Octets that a connection can stage at first: a handful of headers and short payloads.
+const FIRST_STAGE: usize = 256;
+/// Octets that it can always stage once they have not been enough: headers and small payloads.
 pub(super) const SMALL_STAGE: usize = 4096;
 /// Octets of a leased stage: four of the longest FPDUs, for CRC and for what is left of a Read Response sent in part.
 pub(super) const BIG_STAGE: usize = 4 * 65_544;
@@ -124,28 +126,23 @@ impl StagePool {
     }
 }
 
-/// A key under which a gather refers to memory, and the last of its frames that does.
-pub(super) struct Lent {
-    pub(super) key: Arc<Key>,
-    frame: usize,
-}
-
-/// All of a gather.
-pub(super) type Lents = ArrayVec<Lent, MAX_KEYS>;
-
 /// A gather under construction or on its way out.
 pub(super) struct Gather {
     pieces: Vec<Piece>,
     /// Pieces before this one have been sent.
     first: usize,
     small: Stage,
+    /// The small stage was too small for a frame behind others.
+    cramped: bool,
+    /// There is more to do than to forget the pieces when all has been sent.
+    untidy: bool,
     big: Option<Stage>,
     staged: usize,
     /// The last piece lies in the stage, so that what is staged next only makes it longer.
     ends_staged: bool,
     bytes: usize,
     /// Stream positions, relative to the beginning of the gather, at which its frames end.
-    frame_ends: Vec<usize>,
+    frame_ends: Vec<u32>,
     sent: usize,
     lent: Lents,
     /// What is left of a frame that has been sent in part.
@@ -161,16 +158,18 @@ unsafe impl Send for Gather {}
 impl Gather {
     pub(super) fn new(pool: &Arc<StagePool>) -> Self {
         Self {
-            pieces: Vec::with_capacity(MAX_PIECES),
+            pieces: Vec::new(),
             first: 0,
-            small: Stage::new(SMALL_STAGE),
+            small: Stage::new(FIRST_STAGE),
+            cramped: false,
+            untidy: false,
             big: None,
             staged: 0,
             ends_staged: false,
             bytes: 0,
-            frame_ends: Vec::with_capacity(MAX_FRAMES),
+            frame_ends: Vec::new(),
             sent: 0,
-            lent: ArrayVec::new(),
+            lent: Lents::new(),
             rest: None,
             pool: Arc::clone(pool),
         }
@@ -212,10 +211,30 @@ impl Gather {
         self.frame_ends.clear();
         (self.first, self.staged, self.bytes, self.sent) = (0, 0, 0, 0);
         self.ends_staged = false;
+        if self.untidy {
+            self.tidy();
+        }
+    }
+
+    #[cold]
+    fn tidy(&mut self) {
+        self.untidy = false;
         self.lent.clear();
         for stage in [self.big.take(), self.rest.take()].into_iter().flatten() {
             self.pool.give_back(stage);
         }
+        if std::mem::take(&mut self.cramped) {
+            self.grow();
+        }
+    }
+
+    /// Makes the small stage as large as it can be. Whether it was not: only when nothing is staged.
+    fn grow(&mut self) -> bool {
+        let first = self.small.len < SMALL_STAGE;
+        if first {
+            self.small = Stage::new(SMALL_STAGE);
+        }
+        first
     }
 
     /// Makes room for a frame that stages `stage` octets and refers to `references` pieces of memory. A leased stage
@@ -227,12 +246,23 @@ impl Gather {
         {
             return false;
         }
-        let capacity = self.big.as_ref().map_or(SMALL_STAGE, |big| big.len);
+        let capacity = self.big.as_ref().map_or(self.small.len, |big| big.len);
         if self.staged + stage <= capacity {
+            return true;
+        }
+        self.make_stage(stage)
+    }
+
+    #[cold]
+    fn make_stage(&mut self, stage: usize) -> bool {
+        self.cramped |= self.small.len < SMALL_STAGE && self.big.is_none();
+        self.untidy |= self.cramped;
+        if self.bytes == 0 && stage <= SMALL_STAGE && self.grow() {
             return true;
         }
         if self.bytes == 0 && self.big.is_none() && stage <= BIG_STAGE {
             self.big = Some(self.pool.lease());
+            self.untidy = true;
             return true;
         }
         false
@@ -273,42 +303,9 @@ impl Gather {
         }
     }
 
-    /// Whether exposed memory under `key` can be referred to.
-    pub(super) fn can_borrow(&self, key: &Arc<Key>) -> bool {
-        !self.lent.is_full() || self.lent.last().is_some_and(|last| Arc::ptr_eq(&last.key, key))
-    }
-
-    /// Refers to `len` octets under a key, where [`Gather::can_borrow`] has said so. They are read by the system call
-    /// that sends them, and by nobody before: see [`Gather::take_lent`].
-    pub(super) fn borrow(&mut self, key: &Arc<Key>, ptr: *const u8, len: usize) {
-        self.refer(ptr, len);
-        let frame = self.frame_ends.len();
-        match self.lent.last_mut() {
-            Some(last) if Arc::ptr_eq(&last.key, key) => last.frame = frame,
-            _ => self.lent.push(Lent { key: Arc::clone(key), frame }),
-        }
-    }
-
-    /// Whether there are keys to enter before anything is sent.
-    pub(super) fn is_lent(&self) -> bool {
-        !self.lent.is_empty()
-    }
-
-    /// The keys that have to be entered while the pieces are read.
-    pub(super) fn take_lent(&mut self) -> Lents {
-        std::mem::take(&mut self.lent)
-    }
-
-    /// Takes those keys back whose memory has still to be read, once [`Gather::keep_rest`] has seen to the frame begun.
-    pub(super) fn give_lent(&mut self, mut lent: Lents) {
-        let begun = self.begun_end();
-        lent.retain(|one| self.frame_ends.get(one.frame).is_some_and(|end| *end > begun));
-        self.lent = lent;
-    }
-
     /// Ends a frame.
     pub(super) fn end_frame(&mut self) {
-        self.frame_ends.push(self.bytes);
+        self.frame_ends.push(self.bytes as u32);
     }
 
     /// Notes that `count` octets have been sent; a leased stage goes back with the last of them.
@@ -330,36 +327,10 @@ impl Gather {
 
     /// Where the frame that has been sent in part ends; where there is none, what has been sent.
     fn begun_end(&self) -> usize {
-        let next = self.frame_ends.partition_point(|end| *end <= self.sent);
-        let start = next.checked_sub(1).and_then(|last| self.frame_ends.get(last)).copied().unwrap_or(0);
-        if start == self.sent { self.sent } else { self.frame_ends.get(next).copied().unwrap_or(self.sent) }
-    }
-
-    /// Copies what is left of a frame that has been sent in part: it can be sent to its end whatever becomes of the keys,
-    /// which the caller has entered.
-    pub(super) fn keep_rest(&mut self) {
-        let mut left = self.begun_end() - self.sent;
-        // The last piece of a frame is staged: its trailer, with which the next frame may begin.
-        if self.pieces().first().is_none_or(|piece| piece.len() >= left) {
-            return;
-        }
-        let rest = self.rest.get_or_insert_with(|| self.pool.lease());
-        let mut have = 0;
-        while let Some(piece) = self.pieces.get_mut(self.first).filter(|_| left > 0) {
-            let count = piece.len().min(left);
-            let Some(target) = rest.slice(have, count) else { return };
-            // SAFETY: the piece is valid, as the keys are entered; `target` is ours and as long.
-            unsafe { std::ptr::copy_nonoverlapping(piece.ptr(), target.as_mut_ptr(), count) };
-            (have, left) = (have + count, left - count);
-            self.first += usize::from(count == piece.len());
-            *piece = piece.behind(count);
-        }
-        // All of the first piece has been copied, so that there is a place in front of those that are left.
-        self.first -= 1;
-        if let Some(piece) = self.pieces.get_mut(self.first) {
-            // SAFETY: the stage is the gather's own and outlives its pieces.
-            *piece = unsafe { Piece::new(rest.base.as_ptr(), have) };
-        }
+        let end = |frame: usize| self.frame_ends.get(frame).map(|end| *end as usize);
+        let next = self.frame_ends.partition_point(|end| *end as usize <= self.sent);
+        let start = next.checked_sub(1).and_then(end).unwrap_or(0);
+        if start == self.sent { self.sent } else { end(next).unwrap_or(self.sent) }
     }
 
     /// Cuts the gather behind the frame that has been sent in part and copies what is left of that frame, so that no

@@ -11,9 +11,11 @@ mod frame;
 pub mod fuzzing;
 mod gather;
 mod place;
+mod queue;
 mod recv_queue;
 mod rx;
 mod send_queue;
+mod transmit;
 mod tx;
 
 #[cfg(test)]
@@ -29,7 +31,7 @@ use recv_queue::RecvQueue;
 use rx::Rx;
 pub use rx::{Input, Stop};
 use send_queue::SendQueue;
-pub use tx::Sent;
+pub use transmit::Sent;
 use tx::Tx;
 
 use crate::error::{Error, Result};
@@ -160,17 +162,17 @@ impl QueuePair {
         })
     }
 
-    /// Bytes of memory that a queue pair with these capabilities holds while idle, before the handshake has settled
-    /// how many Reads there can be: see [`QueuePair::read_memory`].
+    /// Bytes of memory that a queue pair with these capabilities can hold while idle, as its queues keep the places that have
+    /// been used; before the handshake has settled how many Reads there can be: see [`QueuePair::read_memory`].
     pub fn memory(caps: &Capabilities) -> usize {
         let sends = caps.send_depth.saturating_mul(size_of::<send_queue::Entry>());
         let receives = RecvQueue::memory(caps.recv_depth, caps.recv_size);
         (size_of::<Self>() + Tx::MEMORY).saturating_add(sends).saturating_add(receives)
     }
 
-    /// Bytes of memory that [`QueuePair::activate`] adds.
+    /// Bytes of memory that Reads can add.
     pub fn read_memory(ird: usize, ord: usize) -> usize {
-        let responses = Tx::read_limit(ird).saturating_add(1).saturating_mul(size_of::<tx::ReadJob>());
+        let responses = Tx::responses(ird).saturating_mul(size_of::<tx::ReadJob>());
         responses.saturating_add(ord.saturating_add(1).saturating_mul(size_of::<OutstandingRead>()))
     }
 
@@ -179,8 +181,7 @@ impl QueuePair {
         if self.state == State::Initial {
             self.params = params;
             self.params.max_ulpdu = params.max_ulpdu.clamp(MIN_MAX_ULPDU, mpa::MAX_ULPDU);
-            self.reads.reserve_exact(params.ord.saturating_add(1));
-            self.tx.activate(params.first_frame, params.ird);
+            self.tx.activate(params.first_frame);
             self.tx.gather.provide();
             self.state = State::Active;
         }
@@ -216,6 +217,7 @@ impl QueuePair {
         if n > self.sq.room() {
             return Err(Error::state(libc::EAGAIN, "the send queue is full: wait for completions"));
         }
+        self.sq.make_room(n);
         let before = self.sq.len();
         for index in 0..n {
             let pushed = self.sq.push(|wr| fill(index, wr));
@@ -291,6 +293,7 @@ impl QueuePair {
         if before + n > self.rq.depth() {
             return Err(Error::state(libc::EAGAIN, "the receive queue is full"));
         }
+        self.rq.make_room(n);
         for index in 0..n {
             let pushed = self.rq.push(|wr| fill(index, wr));
             let checked = || self.rq.last().map_or(Ok(()), |wr| self.check_domain(&wr.sges));

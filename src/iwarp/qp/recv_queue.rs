@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::queue;
 use crate::error::{Error, Result};
 use crate::memory::{KeyTable, ReceivePool};
 use crate::work::{Completion, Opcode, RecvWr, SgeList, piece_at, scatter};
@@ -38,10 +39,10 @@ pub(super) struct RecvQueue {
 
 impl RecvQueue {
     pub(super) fn new(depth: usize) -> Self {
-        Self { slots: VecDeque::with_capacity(depth), finished: 0, depth, pool: None }
+        Self { slots: VecDeque::new(), finished: 0, depth, pool: None }
     }
 
-    /// Bytes of memory that a queue holds besides the struct itself.
+    /// Bytes of memory that a queue can hold besides the struct itself.
     pub(super) fn memory(depth: usize, size: usize) -> usize {
         let lent = if size > 0 { size_of::<bool>() } else { 0 };
         depth.saturating_mul(size_of::<Slot>().saturating_add(size).saturating_add(lent))
@@ -51,6 +52,7 @@ impl RecvQueue {
     pub(super) fn managed(table: &Arc<KeyTable>, size: usize, count: usize) -> Result<Self> {
         let pool = ReceivePool::new(table, size, count)?;
         let mut queue = Self::new(count);
+        queue.slots.reserve_exact(count);
         for index in 0..pool.count() {
             queue.slots.push_back(Self::managed_slot(&pool, index)?);
         }
@@ -80,6 +82,11 @@ impl RecvQueue {
 
     pub(super) fn len(&self) -> usize {
         self.slots.len()
+    }
+
+    /// Makes room for `n` more, which do not make it longer than its depth.
+    pub(super) fn make_room(&mut self, n: usize) {
+        queue::make_room(&mut self.slots, n, self.depth);
     }
 
     /// Appends a receive that `fill` makes; if it fails the caller truncates.

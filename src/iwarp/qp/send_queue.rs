@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::queue;
 use crate::error::Result;
 use crate::work::{Completion, Opcode, SendWr, flags};
 
@@ -36,7 +37,7 @@ pub(super) struct SendQueue {
 
 impl SendQueue {
     pub(super) fn new(depth: usize) -> Self {
-        Self { entries: VecDeque::with_capacity(depth), depth, first: 0, next: 0 }
+        Self { entries: VecDeque::new(), depth, first: 0, next: 0 }
     }
 
     pub(super) fn depth(&self) -> usize {
@@ -49,6 +50,11 @@ impl SendQueue {
 
     pub(super) fn room(&self) -> usize {
         self.depth - self.entries.len()
+    }
+
+    /// Makes room for `n` more, for which there is [`SendQueue::room`].
+    pub(super) fn make_room(&mut self, n: usize) {
+        queue::make_room(&mut self.entries, n, self.depth);
     }
 
     /// Appends a work request that `fill` makes; if it fails the caller truncates.

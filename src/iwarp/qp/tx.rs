@@ -1,17 +1,14 @@
 //! Sending: from work requests and Read Requests to FPDUs in the gather.
 
 use std::collections::VecDeque;
-use std::io;
 use std::sync::Arc;
-
-use arrayvec::ArrayVec;
 
 use super::frame::{
     begin_frame, body_header, borrow_payload, end_frame, end_summed_frame, put_payload, tagged, untagged,
 };
-use super::gather::{BIG_STAGE, Gather, MAX_FRAMES, MAX_KEYS, MAX_PIECES, Piece, SMALL_STAGE, StagePool};
-use super::{FirstFrame, OutstandingRead, QueuePair, State};
-use crate::memory::{Key, KeyFault};
+use super::gather::{BIG_STAGE, Gather, MAX_FRAMES, MAX_PIECES, Piece, SMALL_STAGE, StagePool};
+use super::{FirstFrame, OutstandingRead, QueuePair, State, queue};
+use crate::memory::Key;
 use crate::wire::crc::Crc32c;
 use crate::wire::ddp::{self, Header};
 use crate::wire::mpa;
@@ -58,16 +55,6 @@ enum Message {
     FirstWrite,
 }
 
-/// What became of what there was to send.
-pub enum Sent {
-    /// All that one call can be given has been taken.
-    All,
-    /// A part of it.
-    Part,
-    /// There was nothing.
-    Nothing,
-}
-
 /// State of the sending half.
 pub(super) struct Tx {
     pub(super) gather: Gather,
@@ -86,9 +73,9 @@ pub(super) struct Tx {
 }
 
 impl Tx {
-    /// Bytes of memory held while idle, besides the struct itself.
+    /// Bytes of memory that can be held while idle, besides the struct itself.
     pub(super) const MEMORY: usize =
-        SMALL_STAGE + MAX_PIECES * size_of::<Piece>() + MAX_FRAMES * size_of::<usize>();
+        SMALL_STAGE + MAX_PIECES * size_of::<Piece>() + MAX_FRAMES.next_power_of_two() * size_of::<u32>();
 
     pub(super) fn new(stages: &Arc<StagePool>) -> Self {
         Self {
@@ -104,10 +91,9 @@ impl Tx {
         }
     }
 
-    pub(super) fn activate(&mut self, first: FirstFrame, ird: usize) {
+    pub(super) fn activate(&mut self, first: FirstFrame) {
         self.hold = first == FirstFrame::Await;
         self.first_frame = (first != FirstFrame::Await).then_some(first);
-        self.responses.reserve_exact(Self::read_limit(ird).saturating_add(1));
     }
 
     pub(super) fn nudge(&mut self) {
@@ -117,6 +103,11 @@ impl Tx {
     /// Read Requests the peer may really have outstanding: kernel siw rounds what was agreed up to a power of two.
     pub(super) fn read_limit(ird: usize) -> usize {
         if ird == 0 { 0 } else { ird.checked_next_power_of_two().unwrap_or(ird) }
+    }
+
+    /// Read Requests that can wait for an answer, with the handshake's.
+    pub(super) fn responses(ird: usize) -> usize {
+        Self::read_limit(ird).saturating_add(1)
     }
 
     /// Read Requests of the peer that have not been answered in full, without the handshake's.
@@ -169,37 +160,6 @@ impl Tx {
 }
 
 impl QueuePair {
-    /// Builds frames if none are left and has `socket` send them: it returns how many octets it took. Pieces of memory
-    /// that a peer reads are under their keys, none of which can be revoked during the call.
-    pub fn send(&mut self, socket: impl FnOnce(&[Piece]) -> io::Result<usize>) -> io::Result<Sent> {
-        if !self.fill() {
-            return Ok(Sent::Nothing);
-        }
-        if !self.tx.gather.is_lent() {
-            return self.send_gather(socket);
-        }
-        let lent = self.tx.gather.take_lent();
-        let keys = lent.iter().map(|one| one.key.enter());
-        let Some(entered) = keys.collect::<Option<ArrayVec<_, MAX_KEYS>>>() else {
-            // Revoked while the response was on its way: the stream can't go on.
-            self.revoked_under_read(KeyFault::InvalidStag);
-            return if self.has_output() { self.send_gather(socket) } else { Ok(Sent::Nothing) };
-        };
-        let sent = self.send_gather(socket);
-        self.tx.gather.keep_rest();
-        drop(entered);
-        self.tx.gather.give_lent(lent);
-        sent
-    }
-
-    fn send_gather(&mut self, socket: impl FnOnce(&[Piece]) -> io::Result<usize>) -> io::Result<Sent> {
-        let count = socket(self.tx.gather.pieces())?;
-        self.tx.gather.advance(count);
-        self.tx.sent += count as u64;
-        self.sq.reap(self.tx.sent);
-        Ok(if self.has_output() { Sent::Part } else { Sent::All })
-    }
-
     /// Builds frames into the gather once it is empty. Returns whether there is something to send.
     pub(super) fn fill(&mut self) -> bool {
         if !self.tx.gather.is_empty() {
@@ -324,6 +284,7 @@ impl QueuePair {
         if !self.build_staged(&header, &octets) {
             return (false, Some(Message::ReadRequest { seq, msn }));
         }
+        queue::make_room(&mut self.reads, 1, self.params.ord.saturating_add(1));
         self.reads.push_back(OutstandingRead { seq, sink_offset: self.tx.sink_offset, size, placed: 0 });
         self.tx.sink_offset += u64::from(size);
         if let Some(seq) = seq {
