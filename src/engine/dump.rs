@@ -14,6 +14,7 @@ use super::json::Json;
 use super::listener::Listener;
 use super::resolve::format_addr;
 use super::stats::Stats;
+use super::upper::Upper;
 use super::{Object, each_object, names};
 use crate::cm::Role;
 
@@ -123,7 +124,8 @@ fn write_listener(json: &mut Json, listener: &Listener) {
 }
 
 fn write_conn(json: &mut Json, conn: &Conn) {
-    let (info, stats) = (conn.info(), conn.stats());
+    // A protocol on top posts behind its own lock: not to be asked behind the connection's.
+    let (info, stats, figures) = (conn.info(), conn.stats(), conn.upper().map(Upper::figures));
     let inner = conn.inner.lock();
     let (in_flight, receives) = match &inner.endpoint {
         Endpoint::Iwarp(iwarp) => iwarp.qp().queued(),
@@ -145,14 +147,18 @@ fn write_conn(json: &mut Json, conn: &Conn) {
         json.number("age_ms", age.as_millis() as u64);
         json.number("send_depth", info.send_depth.into());
         json.number("in_flight", in_flight as u64);
-        // What can be posted now.
-        json.number("credits", u64::from(info.send_depth).saturating_sub(in_flight as u64));
+        json.number("send_room", u64::from(info.send_depth).saturating_sub(in_flight as u64));
         json.number("recv_depth", info.recv_depth.into());
         json.number("receives", receives as u64);
         if let Some(error) = &error {
             json.text(Some("error"), &error.words());
         }
         json.object(Some("stats"), |json| write_stats(json, &stats));
+        if let Some((name, figures)) = &figures {
+            json.object(Some(name), |json| {
+                figures.iter().for_each(|(name, number)| json.number(name, *number))
+            });
+        }
     });
 }
 

@@ -21,6 +21,9 @@ pub trait Upper: Any + Send + Sync {
     /// The private data of an accept.
     fn accept_data(&self) -> Vec<u8>;
 
+    /// For a dump: its name, and its numbers by theirs.
+    fn figures(&self) -> (&'static str, Vec<(&'static str, u64)>);
+
     /// For whoever knows which protocol it is.
     fn as_any(&self) -> &dyn Any;
 }

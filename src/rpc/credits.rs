@@ -36,6 +36,11 @@ impl Credits {
         self.most
     }
 
+    /// Calls that are outstanding.
+    pub(super) fn used(&self) -> u32 {
+        self.used
+    }
+
     /// What is granted now.
     pub(super) fn granted(&self) -> u32 {
         self.granted
@@ -80,6 +85,7 @@ mod test {
         credits.grant(4);
         assert!((0..4).all(|_| credits.take()));
         credits.grant(2);
+        assert_eq!((credits.used(), credits.granted()), (4, 2));
         for left in [0, 0, 1, 2, 2] {
             credits.give_back();
             assert_eq!(room(&credits), left);

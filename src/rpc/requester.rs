@@ -58,9 +58,14 @@ impl Requester {
         Self { calls: HashMap::new(), queue: VecDeque::new(), credits: Credits::new(most), heard: false }
     }
 
-    /// Calls that the peer grants now.
-    pub(super) fn granted(&self) -> u32 {
-        self.credits.granted()
+    /// What the peer grants, and what of it is used.
+    pub(super) fn credits(&self) -> &Credits {
+        &self.credits
+    }
+
+    /// Calls that wait for a credit.
+    pub(super) fn waiting(&self) -> usize {
+        self.queue.len()
     }
 
     pub(super) fn call(&mut self, core: &mut Core, conn: &Arc<Conn>, call: Call) -> Result<()> {
@@ -320,6 +325,9 @@ impl Requester {
     pub(super) fn end(&mut self, core: &mut Core) {
         self.queue.clear();
         for (_, call) in self.calls.drain() {
+            if call.parts.is_none() {
+                self.credits.give_back();
+            }
             revoke(&call.grants);
             fail(core, &call, -libc::ECANCELED);
         }

@@ -48,6 +48,11 @@ pub(super) struct Responder {
 }
 
 impl Responder {
+    /// Calls without a reply.
+    pub(super) fn open(&self) -> usize {
+        self.calls.len()
+    }
+
     /// A call has come. `rpc`: where in `message` the RPC message begins, unless it is in a chunk.
     pub(super) fn asked(
         &mut self,

@@ -246,7 +246,7 @@ impl Session {
     pub fn info(&self) -> (Agreed, Counters) {
         let State { core, requester, .. } = &*self.state.lock();
         let Terms { send, recv, dialect, .. } = core.terms;
-        let credits = requester.granted();
+        let credits = requester.credits().granted();
         (Agreed { inline_send: send, inline_recv: recv, credits, dialect }, core.counters)
     }
 }
@@ -385,6 +385,20 @@ impl Upper for Session {
 
     fn accept_data(&self) -> Vec<u8> {
         self.state.lock().core.config.private_data()
+    }
+
+    /// Levels, by the names of rcg_engine_dump(3).
+    fn figures(&self) -> (&'static str, Vec<(&'static str, u64)>) {
+        let State { core, requester, responder } = &*self.state.lock();
+        let credits = requester.credits();
+        let figures = vec![
+            ("credits_granted", u64::from(credits.granted())),
+            ("credits_in_use", u64::from(credits.used())),
+            ("calls_waiting", requester.waiting() as u64),
+            ("peer_credits_granted", u64::from(core.grant())),
+            ("peer_credits_in_use", responder.open() as u64),
+        ];
+        ("rpc", figures)
     }
 
     fn as_any(&self) -> &dyn Any {

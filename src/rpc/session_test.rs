@@ -337,6 +337,12 @@ fn results_in_many_segments() {
     });
 }
 
+/// Credits granted and used, calls that wait; the peer's credits granted and used.
+fn figures(side: &Side) -> [u64; 5] {
+    let (_, figures) = side.conn().upper().unwrap().figures();
+    std::array::from_fn(|at| figures[at].1)
+}
+
 #[test]
 fn calls_wait_for_credits() {
     both(|verbs| {
@@ -350,6 +356,7 @@ fn calls_wait_for_credits() {
         assert_eq!(error.errno, libc::EEXIST);
         // One until the first grant.
         let first = pair.expect(kind::CALL);
+        assert_eq!((figures(&pair.client), figures(&pair.server)), ([1, 1, 3, 2, 0], [1, 0, 0, 4, 1]));
         for _ in 0..20 {
             pair.client.channel.run(Some(Duration::from_millis(1))).unwrap();
             assert_eq!(pair.server.channel.run(Some(Duration::from_millis(1))).unwrap(), 0);
@@ -370,6 +377,7 @@ fn calls_wait_for_credits() {
             }
         }
         assert_eq!(replies, [1]);
+        assert_eq!((figures(&pair.client), figures(&pair.server)), ([4, 3, 0, 2, 0], [1, 0, 0, 4, 3]));
         // In any order.
         calls.iter().rev().for_each(answer);
         while replies.len() < 4 {
@@ -379,6 +387,7 @@ fn calls_wait_for_credits() {
             }
         }
         assert_eq!(replies, [1, 4, 3, 2]);
+        assert_eq!((figures(&pair.client), figures(&pair.server)), ([4, 0, 0, 2, 0], [1, 0, 0, 4, 0]));
         drop((first, calls));
         pair.end();
     });
@@ -460,6 +469,8 @@ fn what_is_outstanding_ends_with_the_connection() {
         }
         ended.sort_unstable();
         assert_eq!(ended, [1, 2, 3].map(|user| (user, -libc::ECANCELED)));
+        // The server's caller still has the one.
+        assert_eq!((figures(&pair.client), figures(&pair.server)), ([1, 0, 0, 2, 0], [1, 0, 0, 4, 1]));
         let server = &pair.server;
         let reply = Reply { head: reply_head(1, 24), ..Reply::default() };
         let error = server.session().reply(server.conn(), message(&asked).call(), reply).unwrap_err();

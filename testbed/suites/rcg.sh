@@ -46,7 +46,7 @@ watched() {
     await 60 moves "$1" || status=1
     json 0 "len(r) == 2 and all(l['device'] == '$1' and l['state'] == 'established' for l in r)" top --dir "$STATS" -n 1 || status=1
     "$RCG" dump --dir "$STATS" --format prometheus >"$OUT/prom" || status=1
-    grep '^rcg_conn_credits{.*device="'"$1"'".*} [1-9]' "$OUT/prom" || status=1
+    grep '^rcg_conn_send_room{.*device="'"$1"'".*} [1-9]' "$OUT/prom" || status=1
     kill $client
     return $status
 }

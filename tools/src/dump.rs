@@ -47,7 +47,7 @@ fn text(dumps: &[Dump]) -> String {
         for conn in &dump.connections {
             let of = |name| number(&conn.stats, name);
             out += &format!(
-                "  {} {} -> {}, {} ({}), {} operations, {} in flight, {} credits, {} receives, {} B out, {} B in, stalls {} \
+                "  {} {} -> {}, {} ({}), {} operations, {} in flight, room for {}, {} receives, {} B out, {} B in, stalls {} \
                  / {}\n",
                 conn.state,
                 conn.local,
@@ -56,13 +56,24 @@ fn text(dumps: &[Dump]) -> String {
                 conn.device,
                 sum(&conn.stats, "ops"),
                 conn.in_flight,
-                conn.credits,
+                conn.send_room,
                 conn.receives,
                 of("bytes_sent"),
                 of("bytes_received"),
                 of("send_stalls") + of("queue_full"),
                 of("recv_stalls")
             );
+            if let Some(rpc) = &conn.rpc {
+                let of = |name| number(rpc, name);
+                out += &format!(
+                    "    rpc: {} of {} credits in use, {} calls wait for one; the peer uses {} of {}\n",
+                    of("credits_in_use"),
+                    of("credits_granted"),
+                    of("calls_waiting"),
+                    of("peer_credits_in_use"),
+                    of("peer_credits_granted")
+                );
+            }
             if let Some(error) = &conn.error {
                 out += &format!("    {}\n", error.replace('\n', "\n    "));
             }

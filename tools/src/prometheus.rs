@@ -9,7 +9,7 @@ use crate::sockets::{Connection, Dump, number};
 
 /// Levels; all else counts.
 const LEVELS: [&str; 2] = ["open", "registered_bytes"];
-/// What each connection is told of: name, whether it is a level, help.
+/// What each connection is told of: name, and whether it is a level.
 const OF_CONNECTIONS: [(&str, bool); 7] = [
     ("bytes_sent", false),
     ("bytes_received", false),
@@ -17,7 +17,7 @@ const OF_CONNECTIONS: [(&str, bool); 7] = [
     ("recv_stalls", false),
     ("queue_full", false),
     ("in_flight", true),
-    ("credits", true),
+    ("send_room", true),
 ];
 
 /// Samples of one name have to stand together, whichever program they are of.
@@ -71,10 +71,13 @@ impl Families {
         for (name, level) in OF_CONNECTIONS {
             let value = match name {
                 "in_flight" => conn.in_flight,
-                "credits" => conn.credits,
+                "send_room" => conn.send_room,
                 _ => number(&conn.stats, name),
             };
             self.add(&format!("conn_{name}"), level, &labels, value);
+        }
+        for (name, value) in conn.rpc.iter().flatten() {
+            self.add(&format!("conn_rpc_{name}"), true, &labels, value.as_u64().unwrap_or(0));
         }
     }
 }
@@ -108,7 +111,8 @@ mod test {
                 "stats": { "connects": 3, "open": 1, "failed_at": { "queue pair": 2 } },
                 "connections": [{
                     "id": 7, "state": "established", "provider": "iwarp", "device": "tcp", "local": "l", "peer": "p",
-                    "in_flight": 5, "credits": 59, "receives": 0, "stats": { "bytes_sent": 9 }
+                    "in_flight": 5, "send_room": 59, "receives": 0, "stats": { "bytes_sent": 9 },
+                    "rpc": { "credits_in_use": 4, "calls_waiting": 3 }
                 }],
             }))
             .unwrap()
@@ -122,8 +126,13 @@ mod test {
         assert!(text.contains("# TYPE rcg_open gauge\n"));
         let sent = r#"pid="2",conn="7",peer="p",provider="iwarp",device="tcp",state="established"} 9"#;
         assert!(text.contains(sent), "{text}");
+        let waiting = r#"rcg_conn_rpc_calls_waiting{program="a\"b",pid="1",conn="7",peer="p","#;
+        assert!(
+            text.contains(waiting) && text.contains("# TYPE rcg_conn_rpc_credits_in_use gauge\n"),
+            "{text}"
+        );
         // Each name has one TYPE.
         let types = lines.iter().filter(|line| line.starts_with("# TYPE")).count();
-        assert_eq!(types, 3 + OF_CONNECTIONS.len());
+        assert_eq!(types, 5 + OF_CONNECTIONS.len());
     }
 }

@@ -46,11 +46,15 @@ pub(crate) struct Connection {
     pub(crate) local: String,
     pub(crate) peer: String,
     pub(crate) in_flight: u64,
-    pub(crate) credits: u64,
+    /// Operations that can be posted now.
+    pub(crate) send_room: u64,
     pub(crate) receives: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<String>,
     pub(crate) stats: Map<String, Value>,
+    /// Of connections for RPC: levels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) rpc: Option<Map<String, Value>>,
     #[serde(flatten)]
     rest: Map<String, Value>,
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
+use serde_json::{Map, Value};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -52,6 +53,8 @@ struct Line {
     operations_per_second: f64,
     in_flight: u64,
     stalls: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rpc: Option<Map<String, Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
@@ -99,9 +102,18 @@ impl Looks {
             operations_per_second: rate(now.operations, then.operations),
             in_flight: conn.in_flight,
             stalls: of("send_stalls") + of("recv_stalls") + of("queue_full"),
+            rpc: conn.rpc.clone(),
             error: conn.error.clone(),
         }
     }
+}
+
+/// The columns of connections for RPC: what is used and granted, of our credits and of the peer's.
+fn rpc_columns(rpc: &Map<String, Value>) -> String {
+    let of = |name| number(rpc, name);
+    let ours = format!("{}/{}", of("credits_in_use"), of("credits_granted"));
+    let theirs = format!("{}/{}", of("peer_credits_in_use"), of("peer_credits_granted"));
+    format!("{ours:>10} {:>7} {theirs:>10}", of("calls_waiting"))
 }
 
 fn text(lines: &Vec<Line>) -> String {
@@ -111,12 +123,14 @@ fn text(lines: &Vec<Line>) -> String {
         out += "\x1b[H\x1b[J";
     }
     out += "PROGRAM          PID     PEER                         STATE         DEVICE    MB/s out   MB/s in      op/s  \
-            FLIGHT  STALLS\n";
+            FLIGHT  STALLS";
+    let rpc = lines.iter().any(|line| line.rpc.is_some());
+    out += if rpc { "    CREDITS WAITING   PEER'S\n" } else { "\n" };
     for line in lines {
         // Writing to a String can't fail.
         let _ = writeln!(
             out,
-            "{:<16} {:<7} {:<28} {:<13} {:<8} {:>9.1} {:>9.1} {:>9.0} {:>7} {:>7}",
+            "{:<16} {:<7} {:<28} {:<13} {:<8} {:>9.1} {:>9.1} {:>9.0} {:>7} {:>7} {}",
             line.program,
             line.pid,
             line.peer,
@@ -126,7 +140,8 @@ fn text(lines: &Vec<Line>) -> String {
             line.received_per_second / 1e6,
             line.operations_per_second,
             line.in_flight,
-            line.stalls
+            line.stalls,
+            line.rpc.as_ref().map(rpc_columns).unwrap_or_default()
         );
     }
     out

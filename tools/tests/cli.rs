@@ -273,6 +273,82 @@ fn dump_and_top_show_live_connections() {
     assert_eq!((output.status.code(), output.stdout.trim_ascii()), (Some(1), &b"[]"[..]));
 }
 
+/// A command of this test's own whose engine has a statistics socket in `dir`, until it is dropped.
+struct Watched(Child);
+
+impl Watched {
+    fn new(dir: &std::path::Path, args: &[&str]) -> Self {
+        let mut command = std::process::Command::cargo_bin("rcg").unwrap();
+        command.args(args).env("RCG_STATS_DIR", dir).stdout(Stdio::null()).stderr(Stdio::null());
+        Self(command.spawn().unwrap())
+    }
+
+    /// What its engine says, once `found` finds something there.
+    fn once<T>(&self, dir: &std::path::Path, found: impl Fn(&Value) -> Option<T>) -> T {
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        loop {
+            let output = watch(dir, &["dump", "--json", "--pid", &self.0.id().to_string()]);
+            let dumps: Value = serde_json::from_slice(&output.stdout).unwrap();
+            if let Some(found) = found(&dumps[0]) {
+                return found;
+            }
+            assert!(std::time::Instant::now() < end, "{dumps}");
+        }
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+#[test]
+fn dump_and_top_show_rpc_credits() {
+    let dir = tempfile::tempdir().unwrap();
+    // A server that takes a call and never answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = format!("tcp:{}", silent.local_addr().unwrap());
+    let args = ["rpc-proxy", "--provider", "iwarp", "--credits", "5", "rdma:127.0.0.1:0", &server];
+    let proxy = Watched::new(dir.path(), &args);
+    let port = proxy.once(dir.path(), |dump| {
+        dump["listeners"][0]["local"].as_str()?.rsplit(':').next().map(str::to_owned)
+    });
+    let ping = Watched::new(dir.path(), &["rpc-ping", "127.0.0.1", "--port", &port, "--timeout", "60"]);
+
+    let rpc = |of: &Watched, credit: &str| {
+        of.once(dir.path(), |dump| {
+            let rpc = &dump["connections"][0]["rpc"];
+            (rpc[credit] == 1).then(|| rpc.clone())
+        })
+    };
+    let levels = |[granted, used, peer_granted, peer_used]: [u32; 4]| {
+        serde_json::json!({
+            "credits_granted": granted, "credits_in_use": used, "calls_waiting": 0,
+            "peer_credits_granted": peer_granted, "peer_credits_in_use": peer_used,
+        })
+    };
+    // One credit until the first reply; 16 for the backchannel.
+    assert_eq!(rpc(&ping, "credits_in_use"), levels([1, 1, 16, 0]));
+    assert_eq!(rpc(&proxy, "peer_credits_in_use"), levels([1, 0, 5, 1]));
+
+    let said = |args: &[&str]| String::from_utf8(watch(dir.path(), args).stdout).unwrap();
+    let text = said(&["dump"]);
+    for words in
+        ["1 of 1 credits in use, 0 calls wait for one; the peer uses 0 of 16", "the peer uses 1 of 5"]
+    {
+        assert!(text.contains(words), "{text}");
+    }
+    let text = said(&["dump", "--format", "prometheus"]);
+    let samples = text.lines().filter(|line| line.starts_with("rcg_conn_rpc_peer_credits_granted{"));
+    let mut granted: Vec<_> = samples.map(|line| line.rsplit_once(' ').unwrap().1).collect();
+    granted.sort_unstable();
+    assert_eq!(granted, ["16", "5"]);
+    let text = said(&["top", "-n", "1", "-i", "0.1"]);
+    assert!(text.contains("CREDITS") && text.contains("1/5"), "{text}");
+}
+
 #[test]
 fn without_the_directory_there_is_no_socket_and_no_word() {
     let server = Server::watched(std::path::Path::new("/nonexistent/rcg"));
