@@ -164,6 +164,22 @@ soname() {
     ! readelf -dW "$library" | grep -E 'TEXTREL|RPATH|RUNPATH'
 }
 
+# Those of the shared library are those of the manual, with as many arguments, and each is somewhere. --gc-sections leaves
+# notes of functions that are gone without a place.
+tracepoints() {
+    readelf -n "$ROOT/lib/librdmacm-gluster.so" >"$WORK/notes"
+    same_names manual manual_tracepoints library library_tracepoints
+    ! grep 'Location: 0x0*,' "$WORK/notes"
+}
+manual_tracepoints() {
+    sed -n 's/\\f[BIR]//g; s/^\([a-z_]*\)(\(.*\))$/\1 \2/p' man/rdmacm-gluster-tracepoints.7 |
+        awk '{ print "rdmacm_gluster", $1, NF - 1 }' | LC_ALL=C sort
+}
+library_tracepoints() {
+    awk '/Provider:/ { provider = $2 } /Name:/ { name = $2 } /Arguments:/ { print provider, name, NF - 1 }' "$WORK/notes" |
+        LC_ALL=C sort -u
+}
+
 native_libraries() {
     local said template
     timeout $LONG_LIMIT "$CARGO" rustc --locked --lib --crate-type staticlib -- --print native-static-libs \
@@ -452,6 +468,7 @@ full() {
     item "Debian's symbols are the header's functions" same_as_header symbols debian_symbols
     item "each function has a manual page" same_as_header man manual_pages
     item "soname and hardening" soname
+    item "tracepoints are those of the manual" tracepoints
     item "native libraries are those of Libs.private" native_libraries
 
     use_installed

@@ -11,6 +11,7 @@ pub mod iwarp;
 pub mod memory;
 pub mod rpc;
 pub mod tcp;
+mod trace;
 pub mod verbs;
 pub mod wire;
 pub mod work;

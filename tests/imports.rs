@@ -7,15 +7,16 @@ use std::path::{Path, PathBuf};
 /// Each module of the crate with the modules it may name. Only `capi` is missing on every right side.
 const MAY_NAME: &[(&str, &[&str])] = &[
     ("error", &[]),
+    ("trace", &[]),
     ("wire", &[]),
     ("cm", &["error"]),
-    ("memory", &["error"]),
+    ("memory", &["error", "trace"]),
     ("work", &["error", "memory"]),
     ("tcp", &[]),
-    ("iwarp", &["error", "wire", "cm", "memory", "work", "tcp"]),
+    ("iwarp", &["error", "trace", "wire", "cm", "memory", "work", "tcp"]),
     ("verbs", &["error", "wire", "cm", "memory", "work", "tcp"]),
-    ("engine", &["error", "cm", "memory", "work", "iwarp", "verbs"]),
-    ("rpc", &["error", "wire", "memory", "work", "engine"]),
+    ("engine", &["error", "trace", "cm", "memory", "work", "iwarp", "verbs"]),
+    ("rpc", &["error", "trace", "wire", "memory", "work", "engine"]),
     ("capi", &["error", "wire", "cm", "memory", "work", "iwarp", "verbs", "engine", "rpc"]),
 ];
 

@@ -24,10 +24,11 @@ use super::stats::Tally;
 use super::upper::{Protocol, Upper};
 use super::{Object, register, retire};
 use crate::cm::{self, Life, Request, State};
-use crate::error::{Error, Reason, Result};
+use crate::error::{Error, Reason, Result, Stage};
 use crate::iwarp::handshake::Responder;
 use crate::iwarp::socket::Socket;
 use crate::memory::{Access, Region};
+use crate::trace;
 use crate::verbs;
 use crate::work::{Completion, Opcode};
 
@@ -71,6 +72,8 @@ pub(super) struct Inner {
     pub(super) closed: bool,
     pub(super) closed_told: bool,
     pub(super) tally: Tally,
+    /// The stage that a tracepoint has told.
+    pub(super) told_stage: Stage,
     /// Why it failed or ended.
     pub(super) last_error: Option<Arc<ErrorReport>>,
 }
@@ -135,6 +138,7 @@ impl Conn {
             closed: false,
             closed_told: false,
             tally: Tally::default(),
+            told_stage: Stage::None,
             last_error: None,
         }
     }
@@ -259,7 +263,8 @@ impl Conn {
         self.handle.load(Ordering::Relaxed)
     }
 
-    pub(super) fn id(&self) -> u64 {
+    /// Its number in the engine: that of dumps and tracepoints.
+    pub fn id(&self) -> u64 {
         self.id
     }
 
@@ -428,7 +433,7 @@ impl Conn {
         }
         let mut inner = self.inner.lock();
         while out.len() < max {
-            let Some(event) = inner.next_event(self.handle()) else { break };
+            let Some(event) = inner.next_event(self) else { break };
             out.push(event);
         }
         inner.has_events()
@@ -441,7 +446,7 @@ impl Conn {
                 out.push(event);
                 continue;
             }
-            let event = self.inner.lock().next_event(self.handle());
+            let event = self.inner.lock().next_event(self);
             let Some(event) = event else { return false };
             upper.take(self, event);
         }
@@ -469,13 +474,15 @@ impl Inner {
     }
 
     /// The next event: what was established or asked, then completions, then the end.
-    fn next_event(&mut self, handle: usize) -> Option<Event> {
+    fn next_event(&mut self, conn: &Conn) -> Option<Event> {
         if let Some(event) = self.early.pop_front() {
             return Some(event);
         }
         if let Some(completion) = self.endpoint.poll() {
             self.tally.completed(&completion);
-            return Some(self.completion(handle, &completion));
+            let Completion { opcode, status, length, .. } = completion;
+            trace::completion(conn.id, opcode as u32, status, length);
+            return Some(self.completion(conn.handle(), &completion));
         }
         // Until it is closed more completions may come, and they are told before the end.
         if !self.closed {
@@ -486,7 +493,7 @@ impl Inner {
         }
         if !self.closed_told {
             self.closed_told = true;
-            return Some(Event { kind: kind::CLOSED, ..self.event(handle) });
+            return Some(Event { kind: kind::CLOSED, ..self.event(conn.handle()) });
         }
         None
     }

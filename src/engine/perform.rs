@@ -17,6 +17,7 @@ use crate::cm::{Action, Event as Input, Report, Request, Role, State};
 use crate::error::{Error, Reason, Result, Stage};
 use crate::iwarp::endpoint::{Progress, Readiness};
 use crate::iwarp::socket::Socket;
+use crate::trace;
 use crate::verbs::{AsyncEvent, CmEvent, Hub, Wc};
 use crate::work::by_value;
 
@@ -208,12 +209,26 @@ impl Inner {
                     self.try_again_after(error);
                 }
                 self.life.handle_event(now, self.life.attempt(), input);
+                self.tell_stage(conn);
             }
             let Some(action) = self.life.poll_action() else { return };
+            self.tell_stage(conn);
             if let Err(error) = self.perform(action, conn, now, io, inputs) {
                 inputs.push(Input::Failed(error));
             }
         }
+    }
+
+    fn tell_stage(&mut self, conn: &Conn) {
+        let stage = self.life.stage();
+        if std::mem::replace(&mut self.told_stage, stage) != stage {
+            trace::conn_stage(conn.id(), stage as u32, self.peer_ptr());
+        }
+    }
+
+    /// The peer's `struct sockaddr`, for whoever traces.
+    fn peer_ptr(&self) -> *const u8 {
+        self.peer.as_ref().map_or(std::ptr::null(), |peer| peer.as_ptr().cast())
     }
 
     fn perform(
@@ -316,6 +331,8 @@ impl Inner {
             }
             Report::ConnectFailed(error) => {
                 self.tally.failed(&error);
+                let (stage, reason) = (error.stage as u32, error.reason as u32);
+                trace::conn_failed(conn.id(), stage, reason, error.errno, self.peer_ptr());
                 let report = self.subject(conn, now).failed(
                     if self.life.role() == Role::Active { "connect to" } else { "connection from" },
                     &error,
@@ -335,6 +352,7 @@ impl Inner {
             }
             Report::Disconnected(error) => {
                 self.tally.ended(&error);
+                trace::conn_ended(conn.id(), error.reason as u32, error.errno, self.peer_ptr());
                 let report = self.subject(conn, now).ended(&error);
                 let error_report = Some(self.remember(report, &error, conn));
                 self.disconnected = Some(Event {

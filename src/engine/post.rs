@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::channel::Source;
-use super::conn::Conn;
+use super::conn::{Conn, Inner};
 use super::stats::Batch;
 use crate::error::{Error, Result};
 use crate::iwarp::endpoint::Progress;
+use crate::trace;
 use crate::work::{Fill, RecvWr, SendWr};
 
 impl Conn {
@@ -36,12 +37,20 @@ impl Conn {
         let mut batch = Batch::default();
         let posted = inner.endpoint.post(n, &mut |at, wr| {
             fill(at, wr)?;
-            batch.add(wr.opcode, wr.payload.len());
+            let octets = wr.payload.len();
+            batch.add(wr.opcode, octets);
+            trace::post(self.id(), wr.opcode as u32, octets);
             Ok(())
         });
-        let progress = posted.inspect_err(|error| inner.tally.refused(error))?;
+        let progress = posted.inspect_err(|error| self.refused(&mut inner, error))?;
         inner.tally.posted(&batch);
         Ok((progress, inner.endpoint.has_completion()))
+    }
+
+    #[cold]
+    fn refused(&self, inner: &mut Inner, error: &Error) {
+        inner.tally.refused(error);
+        trace::post_refused(self.id(), error.errno);
     }
 
     /// Posts `n` receives that `fill` makes, all or none.
@@ -54,7 +63,7 @@ impl Conn {
             return Err(Error::state(libc::ENOTCONN, "the connection has ended"));
         }
         let posted = inner.endpoint.post_recv(n, fill);
-        let progress = posted.inspect_err(|error| inner.tally.refused(error))?;
+        let progress = posted.inspect_err(|error| self.refused(&mut inner, error))?;
         drop(inner);
         self.after_post(progress, false);
         Ok(())

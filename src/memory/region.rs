@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use super::keys::{KeyTable, Owner};
 use super::registration::{Hold, Purpose, Registrations};
 use crate::error::{Error, Result};
+use crate::trace;
 
 /// What may be done with a region; the bits are those of `RCG_LOCAL`, `RCG_REMOTE_READ`, `RCG_REMOTE_WRITE`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,6 +71,7 @@ impl Drop for Region {
     /// A region that is dropped without having been deregistered: its keys end all the same.
     fn drop(&mut self) {
         if *self.uses.get_mut() & CLOSED == 0 {
+            trace::mr_deregister(self.base, self.length);
             self.table.octets.fetch_sub(self.length, Ordering::Relaxed);
         }
         self.table.revoke_region(self);
@@ -101,6 +103,7 @@ impl Region {
         if (base as usize).checked_add(length).is_none() {
             return Err(Error::invalid("the region wraps around the address space"));
         }
+        trace::mr_register(base, length, access.bits());
         table.registrations.fetch_add(1, Ordering::Relaxed);
         table.octets.fetch_add(length, Ordering::Relaxed);
         Ok(Arc::new(Self {
@@ -294,6 +297,7 @@ impl Region {
     pub fn deregister(&self) -> Result<()> {
         match self.uses.compare_exchange(0, CLOSED, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => {
+                trace::mr_deregister(self.base, self.length);
                 self.table.octets.fetch_sub(self.length, Ordering::Relaxed);
                 self.table.revoke_region(self);
                 self.registrations.end_settled(|_, _, _| true);

@@ -14,6 +14,7 @@ use super::standing::Standing;
 use crate::engine::{Conn, Event, key};
 use crate::error::{Error, Result};
 use crate::memory::{Access, Block, Region};
+use crate::trace;
 use crate::wire::rpcrdma::{Chunks, Complaint, MIN_LEN, Outgoing, ReadSegment, Segment, header_octets};
 use crate::work::Sge;
 
@@ -77,6 +78,7 @@ impl Requester {
         if self.calls.len() >= self.credits.most() as usize {
             return Err(Error::state(libc::EAGAIN, "all calls are outstanding: wait for a reply"));
         }
+        trace::rpc_call(core.id, xid, call.head.as_ptr(), call.head.len());
         let standing = std::mem::take(&mut core.standing);
         let mut granted = Grants { conn, list: Vec::new(), standing };
         let outstanding = self.prepare(core, xid, call, &mut granted);
@@ -189,12 +191,16 @@ impl Requester {
         if core.is_gluster() && !core.active {
             return self.tell_all(core, conn);
         }
-        while !self.queue.is_empty() && self.credits.take() {
-            let next = self.queue.pop_front().and_then(|xid| self.calls.get_mut(&xid));
-            let Some((op, block)) = next.and_then(|call| call.parts.take()) else {
+        while let Some(xid) = self.queue.front().copied() {
+            if !self.credits.take() {
+                return;
+            }
+            self.queue.pop_front();
+            let Some((op, block)) = self.calls.get_mut(&xid).and_then(|call| call.parts.take()) else {
                 self.credits.give_back();
                 continue;
             };
+            trace::rpc_call_sent(core.id, xid);
             // The call has been promised an end: one that can't be posted gets it from the connection's.
             if core.outbox.send(conn, vec![op], Vec::from_iter(block), Then::Nothing).is_err() {
                 return drop(conn.close());
@@ -208,8 +214,9 @@ impl Requester {
             let Some(xid) = self.queue.pop_front() else { return };
             let Some(mut call) = self.calls.remove(&xid) else { continue };
             let Some((op, block)) = call.parts.take() else { continue };
+            trace::rpc_call_sent(core.id, xid);
             if core.outbox.send(conn, vec![op], Vec::from_iter(block), Then::Told(call.user)).is_err() {
-                fail(core, &call, -libc::ECANCELED);
+                fail(core, xid, &call, -libc::ECANCELED);
             }
         }
     }
@@ -279,12 +286,13 @@ impl Requester {
                     Some(long) => long,
                     None => (message.inline().as_ptr() as usize, message.inline().len()),
                 };
+                trace::rpc_reply_received(core.id, xid, 0);
                 let (user, attached) = (call.user, Some(message as _));
                 core.tell(Event { kind: kind::REPLY, user, data, length, attached, ..Event::default() });
             }
             None => {
                 core.counters.bad += 1;
-                fail(core, &call, -libc::EBADMSG);
+                fail(core, xid, &call, -libc::EBADMSG);
             }
         }
         self.go_on(core, conn);
@@ -308,7 +316,7 @@ impl Requester {
             Complaint::Version { .. } => -libc::EPROTONOSUPPORT,
             Complaint::Chunk | Complaint::Unknown(_) => -libc::EREMOTEIO,
         };
-        fail(core, &call, status);
+        fail(core, xid, &call, status);
         self.go_on(core, conn);
     }
 
@@ -316,7 +324,7 @@ impl Requester {
     pub(super) fn garbled(&mut self, core: &mut Core, conn: &Arc<Conn>, xid: u32) {
         core.counters.bad += 1;
         if let Some(call) = self.finish(xid) {
-            fail(core, &call, -libc::EBADMSG);
+            fail(core, xid, &call, -libc::EBADMSG);
             self.go_on(core, conn);
         }
     }
@@ -324,12 +332,12 @@ impl Requester {
     /// The connection has ended.
     pub(super) fn end(&mut self, core: &mut Core) {
         self.queue.clear();
-        for (_, call) in self.calls.drain() {
+        for (xid, call) in self.calls.drain() {
             if call.parts.is_none() {
                 self.credits.give_back();
             }
             revoke(&call.grants);
-            fail(core, &call, -libc::ECANCELED);
+            fail(core, xid, &call, -libc::ECANCELED);
         }
     }
 }
@@ -417,7 +425,8 @@ fn revoke(grants: &[(Arc<Region>, u32)]) {
     }
 }
 
-fn fail(core: &mut Core, call: &Outstanding, status: i32) {
+fn fail(core: &mut Core, xid: u32, call: &Outstanding, status: i32) {
+    trace::rpc_reply_received(core.id, xid, status);
     core.tell(Event { kind: kind::REPLY, user: call.user, status, ..Event::default() });
 }
 

@@ -13,6 +13,7 @@ use super::session::Core;
 use crate::engine::{Conn, Event};
 use crate::error::{Error, Reason, Result};
 use crate::memory::Block;
+use crate::trace;
 use crate::wire::rpcrdma::{
     Chunks, Complaint, Dialect, Outgoing, ReadSegment, Segment, VERSION, header_octets,
 };
@@ -117,6 +118,7 @@ impl Responder {
             None => (message.inline().as_ptr() as usize, message.inline().len()),
         };
         asked.message = Some(Arc::clone(&message));
+        trace::rpc_call_received(core.id, asked.xid, data, length);
         let attached = Some(message as _);
         core.tell(Event { kind: kind::CALL, data, length, attached, ..Event::default() });
     }
@@ -138,6 +140,7 @@ impl Responder {
     pub(super) fn refuse(&mut self, core: &mut Core, conn: &Arc<Conn>, call: u64) -> Result<()> {
         let xid = self.told(call)?.xid;
         core.complain(conn, xid, VERSION, Complaint::Chunk);
+        trace::rpc_reply_sent(core.id, xid);
         self.calls.remove(&call).into_iter().for_each(|asked| asked.recycle(core));
         Ok(())
     }
@@ -164,7 +167,9 @@ impl Responder {
             return Ok(());
         }
         let (ops, blocks) = asked.compose(core, conn, reply)?;
+        let xid = asked.xid;
         core.outbox.send(conn, ops, blocks, Then::Answered(user))?;
+        trace::rpc_reply_sent(core.id, xid);
         self.calls.remove(&call).into_iter().for_each(|asked| asked.recycle(core));
         Ok(())
     }

@@ -74,6 +74,8 @@ pub(super) struct Terms {
 /// What the two tables of calls share.
 pub(super) struct Core {
     pub(super) config: Config,
+    /// The connection's number.
+    pub(super) id: u64,
     /// This end has connected.
     pub(super) active: bool,
     pub(super) terms: Terms,
@@ -199,6 +201,7 @@ impl Session {
         };
         let core = Core {
             config,
+            id: 0,
             active,
             terms,
             outbox: Outbox::new(config.answered_later),
@@ -356,6 +359,7 @@ impl Upper for Session {
             base::COMPLETION => {}
             _ => {
                 if event.kind == base::CONNECT_REQUEST || event.kind == base::ESTABLISHED {
+                    state.core.id = conn.id();
                     state.core.pattern = Event {
                         conn: event.conn,
                         context: event.context,

@@ -114,6 +114,9 @@ pub struct Endpoint {
     peer_private: Option<Arc<[u8]>>,
     finishing: bool,
     send_stalls: u64,
+    /// A tracepoint has told that the socket is full.
+    stalled: bool,
+    stream: u64,
     calls: Calls,
 }
 
@@ -158,6 +161,8 @@ impl Endpoint {
             peer_private: None,
             finishing: false,
             send_stalls: 0,
+            stalled: false,
+            stream,
             calls: Calls::default(),
             policy,
         })

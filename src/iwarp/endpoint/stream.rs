@@ -9,6 +9,7 @@ use super::{Endpoint, HOLD_STEP, NUDGES, Phase, Progress, established};
 use crate::cm::Event;
 use crate::error::{Error, Reason, Result, Stage};
 use crate::tcp::stall::Verdict;
+use crate::trace;
 use crate::work::{Fill, RecvWr, SendWr};
 
 /// Gathers sent before other connections get their turn.
@@ -60,10 +61,22 @@ impl Endpoint {
         for _ in 0..BURST {
             match self.send_gather().map_err(|error| established(Error::os("send", &error)))? {
                 Sent::All => {}
-                Sent::Part | Sent::Nothing => return Ok(Progress::Waiting),
+                Sent::Part(_) => return Ok(Progress::Waiting),
+                Sent::Nothing => {
+                    self.resume();
+                    return Ok(Progress::Waiting);
+                }
             }
         }
+        self.resume();
         Ok(Progress::More)
+    }
+
+    /// What waited for the socket is gone, or goes.
+    fn resume(&mut self) {
+        if std::mem::take(&mut self.stalled) {
+            trace::send_resume(self.stream);
+        }
     }
 
     fn send_gather(&mut self) -> io::Result<Sent> {
@@ -77,7 +90,12 @@ impl Endpoint {
             }
         })?;
         // A socket that took less than all is full: it will tell when it is not.
-        self.send_stalls += u64::from(matches!(sent, Sent::Part));
+        if let Sent::Part(left) = sent {
+            self.send_stalls += 1;
+            if !std::mem::replace(&mut self.stalled, true) {
+                trace::send_stall(self.stream, left);
+            }
+        }
         Ok(sent)
     }
 
@@ -155,7 +173,12 @@ impl Endpoint {
                 let input = self.qp.input(buffer.get(..have).unwrap_or_default());
                 buffer.copy_within(input.consumed..have, 0);
                 have -= input.consumed;
-                self.blocked = input.stop == Stop::Blocked;
+                let blocked = input.stop == Stop::Blocked;
+                match (std::mem::replace(&mut self.blocked, blocked), blocked) {
+                    (false, true) => trace::recv_stall(self.stream),
+                    (true, false) => trace::recv_resume(self.stream),
+                    _ => {}
+                }
                 self.give_up = self.give_up.filter(|_| self.blocked);
                 self.watch_blocked();
                 if input.stop != Stop::More {

@@ -12,8 +12,8 @@ use crate::memory::KeyFault;
 pub enum Sent {
     /// All that one call can be given has been taken.
     All,
-    /// A part of it.
-    Part,
+    /// A part of it; so many octets are left.
+    Part(usize),
     /// There was nothing.
     Nothing,
 }
@@ -50,6 +50,7 @@ impl QueuePair {
         self.tx.gather.advance(count);
         self.tx.sent += count as u64;
         self.sq.reap(self.tx.sent);
-        Ok(if self.has_output() { Sent::Part } else { Sent::All })
+        let left = self.tx.gather.remaining();
+        Ok(if left > 0 { Sent::Part(left) } else { Sent::All })
     }
 }

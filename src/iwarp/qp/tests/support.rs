@@ -148,7 +148,7 @@ pub(super) fn take_output(qp: &mut QueuePair, limit: usize) -> Vec<u8> {
         }
         Ok(octets.len())
     });
-    assert!(matches!(sent.unwrap(), Sent::Nothing | Sent::Part) || !qp.has_output());
+    assert!(matches!(sent.unwrap(), Sent::Nothing | Sent::Part(_)) || !qp.has_output());
     octets
 }
 
