@@ -5,6 +5,7 @@
  * Both sides are processes, the client on processor 0 and the server on 1. One case, one connection, one number printed:
  *   lat    microseconds of a round trip of messages of `size` octets, one at a time, mean; polling, or with --sleep sleeping
  *   rate   messages of `size` octets in a second, one way; Sends, or with --write RDMA Writes
+ *   connect   microseconds until a connection is there, one at a time, median; raw TCP's and a round trip of `size` on it
  *   send, write, read   octets in a second, one way; messages go round in `footprint` octets of memory on each side
  * --crc: iWARP's, else none. */
 #ifndef BENCH_H
@@ -33,7 +34,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { WINDOW = 16, BATCH = 32, LIMIT_S = 60 };
+enum { WINDOW = 16, BATCH = 32, TIMES = 1 << 14, LIMIT_S = 60 };
 
 static struct {
     const char *what;
@@ -89,10 +90,31 @@ static inline bool more(uint64_t n)
     return opt.count ? n < opt.count : now_s() - began < opt.seconds;
 }
 
+static double times[TIMES]; /* of the last connects, seconds */
+
+static inline void note(uint64_t n, double since)
+{
+    times[n % TIMES] = now_s() - since;
+}
+
+static inline int by_length(const void *a, const void *b)
+{
+    double one = *(const double *)a, other = *(const double *)b;
+    return (one > other) - (one < other);
+}
+
+static inline double median(uint64_t n)
+{
+    size_t count = n < TIMES ? (size_t)n : TIMES;
+    qsort(times, count, sizeof *times, by_length);
+    return times[count / 2];
+}
+
 static inline void report(uint64_t n)
 {
     double took = now_s() - began;
-    if (is_case("lat") || is_case("rpc")) printf("%.3f\n", took / (double)n * 1e6);
+    if (is_case("connect")) printf("%.3f\n", median(n) * 1e6);
+    else if (is_case("lat") || is_case("rpc")) printf("%.3f\n", took / (double)n * 1e6);
     else printf("%.0f\n", (double)n * (is_case("rate") ? 1 : (double)opt.size) / took);
     fflush(stdout);
 }

@@ -69,10 +69,10 @@ static void post_receive(uint64_t n)
 
 static uint64_t receives(void)
 {
-    return is_case("send") ? 2 * WINDOW : RECVS;
+    return is_case("connect") ? 0 : is_case("send") ? 2 * WINDOW : RECVS;
 }
 
-static void open_endpoint(struct fi_info *info)
+static void open_domain(struct fi_info *info)
 {
     struct fi_cq_attr attr = { .format = FI_CQ_FORMAT_MSG, .size = 4096,
                                .wait_obj = opt.sleep ? FI_WAIT_UNSPEC : FI_WAIT_NONE };
@@ -80,23 +80,33 @@ static void open_endpoint(struct fi_info *info)
     memory = memory_of(area() + RECVS * SMALL);
     MUST_FI(fi_domain(fabric, info, &domain, NULL));
     MUST_FI(fi_cq_open(domain, &attr, &cq, NULL));
+    MUST_FI(fi_mr_reg(domain, memory, area() + RECVS * SMALL, access, 0, 1, 0, &mr, NULL));
+}
+
+static void open_endpoint(struct fi_info *info)
+{
     MUST_FI(fi_endpoint(domain, info, &ep, NULL));
     MUST_FI(fi_ep_bind(ep, &eq->fid, 0));
     MUST_FI(fi_ep_bind(ep, &cq->fid, FI_TRANSMIT | FI_SELECTIVE_COMPLETION));
     MUST_FI(fi_ep_bind(ep, &cq->fid, FI_RECV));
-    MUST_FI(fi_mr_reg(domain, memory, area() + RECVS * SMALL, access, 0, 1, 0, &mr, NULL));
     MUST_FI(fi_enable(ep));
     for (uint64_t i = 0; i < receives(); i++) post_receive(i);
+}
+
+static uint32_t next_event(struct fi_eq_cm_entry *entry)
+{
+    uint32_t event;
+    ssize_t rc;
+    while ((rc = fi_eq_sread(eq, &event, entry, sizeof *entry, -1, 0)) == -FI_EAGAIN || rc == -FI_EINTR) {}
+    MUST_FI(rc);
+    return event;
 }
 
 /* Returns what a request brings. */
 static struct fi_info *await_event(uint32_t wanted)
 {
     struct fi_eq_cm_entry entry;
-    uint32_t event;
-    ssize_t rc;
-    while ((rc = fi_eq_sread(eq, &event, &entry, sizeof entry, -1, 0)) == -FI_EAGAIN || rc == -FI_EINTR) {}
-    MUST_FI(rc);
+    uint32_t event = next_event(&entry);
     if (event != wanted) die("event %u instead of %u", event, wanted);
     return entry.info;
 }
@@ -169,6 +179,35 @@ static uint64_t stream(void)
     return n;
 }
 
+/* Connections one after the other; the next one may ask before the last one's end is told. */
+static void serve_connects(struct fi_info *first)
+{
+    struct fi_eq_cm_entry entry = { .info = first };
+    for (uint32_t event = FI_CONNREQ;; event = next_event(&entry)) {
+        if (event == FI_SHUTDOWN) MUST_FI(fi_close(entry.fid));
+        if (event != FI_CONNREQ) continue;
+        open_endpoint(entry.info);
+        MUST_FI(fi_accept(ep, NULL, 0));
+        fi_freeinfo(entry.info);
+    }
+}
+
+static uint64_t connect_often(struct fi_info *info)
+{
+    uint64_t n = 0;
+    for (; n == 0 || more(n); n++) {
+        double since = now_s();
+        open_endpoint(info);
+        MUST_FI(fi_connect(ep, info->dest_addr, NULL, 0));
+        await_event(FI_CONNECTED);
+        note(n, since);
+        MUST_FI(fi_shutdown(ep, 0));
+        await_event(FI_SHUTDOWN);
+        MUST_FI(fi_close(&ep->fid));
+    }
+    return n;
+}
+
 static void serve(int control)
 {
     struct sockaddr_in at = loopback(0);
@@ -182,6 +221,8 @@ static void serve(int control)
     MUST_FI(fi_getname(&pep->fid, &at, &len));
     tell(control, &(struct hello){ .port = ntohs(at.sin_port) }); /* the rest is known later */
     info = await_event(FI_CONNREQ);
+    open_domain(info);
+    if (is_case("connect")) serve_connects(info);
     open_endpoint(info);
     struct hello hello = { 0, (uintptr_t)memory, fi_mr_key(mr) };
     if (!(info->domain_attr->mr_mode & FI_MR_VIRT_ADDR)) hello.addr = 0;
@@ -200,12 +241,17 @@ static void ask(const struct hello *hello)
     struct fi_info *info = info_of(&to, false);
     uint64_t n = 0;
     open_fabric(info);
-    open_endpoint(info);
-    MUST_FI(fi_connect(ep, info->dest_addr, NULL, 0));
-    await_event(FI_CONNECTED);
-    hear(&peer);
+    open_domain(info);
+    if (!is_case("connect")) {
+        open_endpoint(info);
+        MUST_FI(fi_connect(ep, info->dest_addr, NULL, 0));
+        await_event(FI_CONNECTED);
+        hear(&peer);
+    }
     begin();
-    if (is_case("lat"))
+    if (is_case("connect"))
+        n = connect_often(info);
+    else if (is_case("lat"))
         for (; more(n); n++) {
             uint64_t before = received;
             send_short(opt.size);
@@ -217,6 +263,6 @@ static void ask(const struct hello *hello)
 
 int main(int argc, char **argv)
 {
-    static const char *const cases[] = { "lat", "rate", "send", "write", "read", NULL };
+    static const char *const cases[] = { "lat", "connect", "rate", "send", "write", "read", NULL };
     return both_sides(argc, argv, cases, serve, ask);
 }

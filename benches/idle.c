@@ -22,7 +22,7 @@ static double resident(void)
 
 static void open_side(rcg_events_fn on_events)
 {
-    open_channel(on_events, SPIN_US);
+    open_channel(on_events, SPIN_US, false);
     MUST_OK(rcg_mr_register(engine, inbox, sizeof inbox, RCG_LOCAL, &mr));
 }
 

@@ -5,7 +5,8 @@ enum { RECVS = 1024, BATCHES = 16, SMALL = 64, CALL = 40, REPLY = 24 };
 
 static unsigned char *memory;
 static struct hello peer;
-static uint64_t n, posted, completed; /* round trips; operations: read and written on the channel's thread */
+static uint64_t n, posted, completed; /* round trips or connects; operations: read and written on the channel's thread */
+static uint64_t closed;
 static bool ending, over;
 
 /* How many receives there are, and how long: Sends of the stream land in the area, all else is short. */
@@ -14,10 +15,10 @@ static bool receives_are_long(void)
     return is_case("send");
 }
 
-static void open_side(rcg_events_fn on_events)
+static void open_side(rcg_events_fn on_events, bool manual)
 {
     memory = memory_of(area() + RECVS * SMALL);
-    open_channel(on_events, opt.sleep ? RCG_SPIN_NEVER : SPIN_US);
+    open_channel(on_events, opt.sleep ? RCG_SPIN_NEVER : SPIN_US, manual);
     MUST_OK(rcg_mr_register(engine, memory, area() + RECVS * SMALL, RCG_LOCAL | RCG_REMOTE_READ | RCG_REMOTE_WRITE, &mr));
 }
 
@@ -33,6 +34,12 @@ static void post_receives(rcg_conn *conn, const uint64_t *slots, size_t count)
         recvs[i] = (rcg_recv){ .sge = &sges[i], .nsge = 1, .user = (void *)(uintptr_t)slots[i] };
     }
     if (count) MUST_OK(rcg_post_recv(conn, recvs, count));
+}
+
+/* Where nobody sends there are none, nor where the library has them. */
+static bool has_receives(void)
+{
+    return !is_case("rpc") && !is_case("connect");
 }
 
 static void post_all_receives(rcg_conn *conn)
@@ -84,7 +91,7 @@ static void on_server(rcg_channel *ch, const rcg_event *ev, size_t count, void *
     (void)ch, (void)arg;
     for (; count--; ev++) switch (ev->type) {
     case RCG_EVENT_CONNECT_REQUEST:
-        if (!is_case("rpc")) post_all_receives(ev->conn);
+        if (has_receives()) post_all_receives(ev->conn);
         MUST_OK(rcg_accept(ev->conn, NULL));
         break;
     case RCG_EVENT_RECV:
@@ -108,8 +115,8 @@ static void serve(int control)
     uint32_t key;
     uint16_t port;
     uint32_t rights = is_case("read") ? RCG_REMOTE_READ : RCG_REMOTE_WRITE;
-    if (!attr.rpc) attr.recv_depth = RECVS;
-    open_side(on_server);
+    if (has_receives()) attr.recv_depth = RECVS;
+    open_side(on_server, false);
     port = listen_at(&attr);
     MUST_OK(rcg_mr_key_range(mr, NULL, 0, area(), rights, &key));
     tell(control, &(struct hello){ port, (uintptr_t)memory, key });
@@ -156,6 +163,18 @@ static void finish(uint64_t count)
     sem_post(&done);
 }
 
+static rcg_connect_attr attr = { RCG_CONNECT_ATTR_INIT, .provider = RCG_PROVIDER_IWARP };
+static double connecting; /* since when */
+
+static void start_connect(void)
+{
+    struct sockaddr_in to = loopback(peer.port);
+    rcg_addr addr = { .addr = (struct sockaddr *)&to, .length = sizeof to };
+    rcg_conn *conn;
+    connecting = now_s();
+    MUST_OK(rcg_connect(channel, &addr, 1, &attr, &conn));
+}
+
 static void go(rcg_conn *conn)
 {
     begin();
@@ -171,11 +190,19 @@ static void on_client(rcg_channel *ch, const rcg_event *ev, size_t count, void *
     (void)ch, (void)arg;
     for (; count-- && !over; ev++) switch (ev->type) {
     case RCG_EVENT_ESTABLISHED:
-        if (!is_case("rpc")) post_all_receives(ev->conn);
+        if (is_case("connect")) {
+            note(n++, connecting);
+            MUST_OK(rcg_conn_disconnect(ev->conn));
+            break;
+        }
+        if (has_receives()) post_all_receives(ev->conn);
         go(ev->conn);
         break;
     case RCG_EVENT_CONNECT_FAILED: die("%s", ev->error->text);
-    case RCG_EVENT_DISCONNECTED: die("%s", ev->error->text);
+    case RCG_EVENT_DISCONNECTED:
+        if (!is_case("connect")) die("%s", ev->error->text);
+        break;
+    case RCG_EVENT_CLOSED: /* the server has closed as well */ closed++; break;
     case RCG_EVENT_COMPLETION:
         if (ev->status != 0) die("%s: status %d", rcg_op_name(ev->op), ev->status);
         if (ev->user == &posted) completions++, conn = ev->conn;
@@ -198,23 +225,33 @@ static void on_client(rcg_channel *ch, const rcg_event *ev, size_t count, void *
     if (completions) stream_on(conn, completions);
 }
 
+/* All on this thread. What a connection leaves behind is cleared away before the next one. */
+static void connect_often(void)
+{
+    begin();
+    do {
+        while (rcg_channel_run(channel, 0) > 0) {}
+        start_connect();
+        for (uint64_t before = closed; closed == before;) MUST(rcg_channel_run(channel, -1) >= 0);
+    } while (more(n));
+    report(n);
+}
+
 static void ask(const struct hello *hello)
 {
-    struct sockaddr_in to = loopback(hello->port);
-    rcg_addr addr = { .addr = (struct sockaddr *)&to, .length = sizeof to };
-    rcg_connect_attr attr = { RCG_CONNECT_ATTR_INIT, .provider = RCG_PROVIDER_IWARP,
-                              .crc = opt.crc ? RCG_CRC_ON : RCG_CRC_OFF, .rpc = is_case("rpc") ? &rpc : NULL };
-    rcg_conn *conn;
-    if (!attr.rpc) attr.send_depth = 2 * BATCHES * BATCH, attr.recv_depth = RECVS;
+    attr.crc = opt.crc ? RCG_CRC_ON : RCG_CRC_OFF;
+    if (is_case("rpc")) attr.rpc = &rpc;
+    if (has_receives()) attr.send_depth = 2 * BATCHES * BATCH, attr.recv_depth = RECVS;
     peer = *hello;
     opcode = is_case("write") || opt.write ? RCG_WRITE : is_case("read") ? RCG_READ : RCG_SEND;
-    open_side(on_client);
-    MUST_OK(rcg_connect(channel, &addr, 1, &attr, &conn));
+    open_side(on_client, is_case("connect"));
+    if (is_case("connect")) return connect_often();
+    start_connect();
     await();
 }
 
 int main(int argc, char **argv)
 {
-    static const char *const cases[] = { "lat", "rpc", "rate", "send", "write", "read", NULL };
+    static const char *const cases[] = { "lat", "connect", "rpc", "rate", "send", "write", "read", NULL };
     return both_sides(argc, argv, cases, serve, ask);
 }

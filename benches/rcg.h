@@ -26,9 +26,9 @@ static inline void await(void)
     while (sem_wait(&done) != 0) {}
 }
 
-static inline void open_channel(rcg_events_fn on_events, uint32_t spin_us)
+static inline void open_channel(rcg_events_fn on_events, uint32_t spin_us, bool manual)
 {
-    rcg_channel_attr attr = { RCG_CHANNEL_ATTR_INIT, .on_events = on_events, .spin_us = spin_us };
+    rcg_channel_attr attr = { RCG_CHANNEL_ATTR_INIT, .on_events = on_events, .spin_us = spin_us, .manual = manual };
     MUST(sem_init(&done, 0, 0) == 0);
     MUST_OK(rcg_engine_create(NULL, &engine));
     MUST_OK(rcg_channel_create(engine, &attr, &channel));

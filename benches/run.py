@@ -103,16 +103,19 @@ def groups():
     spin = {RAW: ours("tcp", "lat"), "Send": ours("ours", "lat"), "Send, CRC": ours("ours", "lat", "--crc"),
             "RPC NULL call": ours("ours", "rpc")}
     sleep = {RAW: ours("tcp", "lat", "--sleep"), "Send": ours("ours", "lat", "--sleep")}
+    connect = {RAW: ours("tcp", "connect", "--sleep"), "connect": ours("ours", "connect", "--sleep")}
     rate = {RAW: ours("tcp", "rate"), "Send": ours("ours", "rate"), "RDMA Write": ours("ours", "rate", "--write")}
     if foreign:
         spin |= {"libfabric Send": ours("fabric", "lat"), "fi_pingpong": fi_pingpong(),
                  "UCX tag": ucx("tag_lat", 64, "us", 5e4)}
         sleep |= {"libfabric Send": ours("fabric", "lat", "--sleep"),
                   "UCX tag": ucx("tag_lat", 64, "us", 1e4, "-E", "sleep")}
+        connect["libfabric connect"] = ours("fabric", "connect", "--sleep")
         rate |= {"libfabric Send": ours("fabric", "rate"), "libfabric RDMA Write": ours("fabric", "rate", "--write"),
                  "UCX tag": ucx("tag_bw", 64, "rate", 5e5)}
     yield "64 B round trip, both spinning", "us", False, spin
     yield "64 B round trip, both sleeping", "us", False, sleep
+    yield "connect, beside raw TCP's and one round trip, both sleeping", "us", False, connect
     yield "64 B messages one way", "million/s", True, rate
     for size, hot in ((64 * KIB, True), (64 * KIB, False), (MIB, True), (MIB, False)):
         args = ("--size", size, "--footprint", 2 * size if hot else 64 * MIB)
@@ -218,9 +221,10 @@ def stable_table(rows):
 
 def targets(samples, idle):
     """What, the measured ratios, the bound, whether it is a lower one."""
-    spin, sleep, rate, *bandwidths = samples
+    spin, sleep, connect, rate, *bandwidths = samples
     yield "64 B round trip, spinning, of raw TCP", ratios(samples, spin, "Send"), 1.10, False
     yield "64 B round trip, sleeping, of raw TCP", ratios(samples, sleep, "Send"), 1.05, False
+    yield "connect, sleeping, of raw TCP's and one round trip", ratios(samples, connect, "connect"), 1.05, False
     yield "64 B Sends, batched, of one send() each", ratios(samples, rate, "Send"), 5, True
     yield "RPC NULL call, of a Send's round trip", ratios(samples, spin, "RPC NULL call", "Send"), 1.25, False
     for peer in ("libfabric Send", "fi_pingpong", "UCX tag"):

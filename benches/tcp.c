@@ -36,6 +36,30 @@ static void take_stream(int fd, unsigned char *buf)
     send_all(fd, buf, 1);
 }
 
+static int connected(const struct sockaddr_in *to)
+{
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    MUST(connect(fd, (const struct sockaddr *)to, sizeof *to) == 0);
+    no_delay(fd);
+    return fd;
+}
+
+/* When the client goes on the server has closed as well. */
+static uint64_t connect_often(const struct sockaddr_in *to, unsigned char *buf)
+{
+    uint64_t n = 0;
+    for (; n == 0 || more(n); n++) {
+        double since = now_s();
+        int fd = connected(to);
+        send_all(fd, buf, opt.size);
+        MUST(recv_all(fd, buf, opt.size, 0));
+        note(n, since);
+        MUST(shutdown(fd, SHUT_WR) == 0 && !recv_all(fd, buf, 1, 0));
+        close(fd);
+    }
+    return n;
+}
+
 static void serve(int control)
 {
     struct sockaddr_in at = loopback(0);
@@ -45,23 +69,27 @@ static void serve(int control)
     MUST(bind(listener, (struct sockaddr *)&at, len) == 0 && listen(listener, 1) == 0);
     MUST(getsockname(listener, (struct sockaddr *)&at, &len) == 0);
     tell(control, &(struct hello){ .port = ntohs(at.sin_port) });
-    MUST((fd = accept(listener, NULL, NULL)) >= 0);
-    no_delay(fd);
-    if (!is_case("lat")) take_stream(fd, buf);
-    else
-        while (recv_all(fd, buf, opt.size, flags)) send_all(fd, buf, opt.size);
+    do {
+        MUST((fd = accept(listener, NULL, NULL)) >= 0);
+        no_delay(fd);
+        if (is_case("lat") || is_case("connect"))
+            while (recv_all(fd, buf, opt.size, flags)) send_all(fd, buf, opt.size);
+        else
+            take_stream(fd, buf);
+        close(fd);
+    } while (is_case("connect"));
 }
 
 static void ask(const struct hello *hello)
 {
     struct sockaddr_in to = loopback(hello->port);
-    int fd = socket(AF_INET, SOCK_STREAM, 0), flags = opt.sleep ? 0 : MSG_DONTWAIT;
+    int fd = is_case("connect") ? -1 : connected(&to), flags = opt.sleep ? 0 : MSG_DONTWAIT;
     unsigned char *buf = memory_of(area());
     uint64_t n = 0;
-    MUST(connect(fd, (struct sockaddr *)&to, sizeof to) == 0);
-    no_delay(fd);
     begin();
-    if (is_case("lat")) {
+    if (is_case("connect")) {
+        n = connect_often(&to, buf);
+    } else if (is_case("lat")) {
         for (; more(n); n++) {
             send_all(fd, buf, opt.size);
             MUST(recv_all(fd, buf, opt.size, flags));
@@ -76,6 +104,6 @@ static void ask(const struct hello *hello)
 
 int main(int argc, char **argv)
 {
-    static const char *const cases[] = { "lat", "rate", "send", NULL };
+    static const char *const cases[] = { "lat", "connect", "rate", "send", NULL };
     return both_sides(argc, argv, cases, serve, ask);
 }
