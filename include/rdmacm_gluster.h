@@ -1922,7 +1922,8 @@ int rcg_last_error(struct rcg_error *out);
  * Thread rule: any thread; also from callbacks.
  * Returns 0; -EADDRINUSE, -EADDRNOTAVAIL, -EACCES: as of bind(2); -EINVAL, -E2BIG: bad attributes, address or NULL;
  * -EAFNOSUPPORT: neither IPv4 nor IPv6; -ENODEV, -ENOENT, -EACCES: the provider can't be used, as rcg_engine_provider()
- * says, or has no device for the address; -EMFILE, -ENFILE: no descriptor is left; -EBADF: not a live channel. Since 0.1.0.
+ * says, or has no device for the address; -ENOENT, -EPERM: no such `congestion`, or not for this user; -EMFILE, -ENFILE:
+ * no descriptor is left; -EBADF: not a live channel. Since 0.1.0.
  */
 int rcg_listen(struct rcg_channel *channel,
                const struct sockaddr *addr,

@@ -187,7 +187,8 @@ pub(super) fn storage(addr: Option<&socket2::SockAddr>) -> sockaddr_storage {
 /// Thread rule: any thread; also from callbacks.
 /// Returns 0; -EADDRINUSE, -EADDRNOTAVAIL, -EACCES: as of bind(2); -EINVAL, -E2BIG: bad attributes, address or NULL;
 /// -EAFNOSUPPORT: neither IPv4 nor IPv6; -ENODEV, -ENOENT, -EACCES: the provider can't be used, as rcg_engine_provider()
-/// says, or has no device for the address; -EMFILE, -ENFILE: no descriptor is left; -EBADF: not a live channel. Since 0.1.0.
+/// says, or has no device for the address; -ENOENT, -EPERM: no such `congestion`, or not for this user; -EMFILE, -ENFILE:
+/// no descriptor is left; -EBADF: not a live channel. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rcg_listen(
     channel: *mut rcg_channel,

@@ -71,8 +71,8 @@ impl Driver {
         }
     }
 
-    /// Waits for the request on an accepted socket.
-    pub(super) fn pend(&mut self, channel: &Channel, slot: Slot, socket: Socket, peer: SockAddr) {
+    /// Waits for the request on an accepted socket, where it is not there already.
+    pub(super) fn pend(&mut self, channel: &Arc<Channel>, slot: Slot, socket: Socket, peer: SockAddr) {
         let token = channel.engine().next_id();
         let refused = slot.listener.is_closing() || self.finished;
         if refused || self.selector.add(socket.as_raw_fd(), token).is_err() {
@@ -81,6 +81,7 @@ impl Driver {
         self.timers.set(token, Instant::now() + slot.listener.handshake_timeout);
         let responder = slot.listener.responder(&peer, socket.local().as_ref());
         self.entries.insert(token, Entry::Pending(Box::new(Pending { socket, peer, responder, slot })));
+        self.read_request(channel, token);
     }
 
     pub(super) fn drop_pending(&mut self, token: u64) {

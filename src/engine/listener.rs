@@ -144,7 +144,8 @@ impl Listener {
             _ => None,
         };
         let local = rdma.as_ref().and_then(Listening::local).unwrap_or_else(|| addr.clone());
-        let tcp = match socket::Listener::bind(&local, self.backlog, self.v6only) {
+        let options = Options { dead_peer: self.plan.dead_peer, congestion: self.plan.congestion.as_deref() };
+        let tcp = match socket::Listener::bind(&local, self.backlog, self.v6only, &options) {
             _ if must => None,
             Ok(tcp) => Some(tcp),
             // The kernel's iWARP has the port, and speaks on it as we would.
@@ -239,9 +240,8 @@ impl Listener {
 
     /// Accepts one connection; `None` when there is none.
     pub(super) fn accept(self: &Arc<Self>) -> Result<Option<(Slot, Socket, SockAddr)>> {
-        let options = Options { dead_peer: self.plan.dead_peer, congestion: self.plan.congestion.as_deref() };
         loop {
-            let accepted = self.ears.lock().tcp.as_ref().map_or(Ok(None), |socket| socket.accept(&options));
+            let accepted = self.ears.lock().tcp.as_ref().map_or(Ok(None), |socket| socket.accept());
             let Some((socket, peer)) = accepted.inspect_err(|error| self.note_accept_error(error))? else {
                 return Ok(None);
             };

@@ -47,11 +47,37 @@ fn open(addr: &SockAddr) -> Result<Raw> {
     Ok(raw)
 }
 
+fn configure(raw: &Raw, options: &Options<'_>) -> Result<()> {
+    raw.set_tcp_nodelay(true).map_err(|error| device("set TCP_NODELAY", &error))?;
+    raw.set_tcp_keepalive(&keepalive(options.dead_peer)).map_err(|error| device("set keepalive", &error))?;
+    probe_often(raw, options.dead_peer);
+    if let Some(name) = options.congestion {
+        raw.set_tcp_congestion(name.to_bytes()).map_err(|error| {
+            device("set TCP_CONGESTION", &error).with_remedy(
+                "see sysctl net.ipv4.tcp_available_congestion_control and tcp_allowed_congestion_control",
+            )
+        })?;
+    }
+    Ok(())
+}
+
+/// Has a closed window probed at least four times in the time after which a peer counts as dead; without this the
+/// kernel waits up to two minutes between probes. Kernels before 6.15 do not know the option.
+fn probe_often(raw: &Raw, dead_peer: Duration) {
+    let longest = dead_peer.as_millis().clamp(4_000, 480_000) as libc::c_int / 4;
+    let size = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: `longest` is readable for `size` octets; that it may fail is said above.
+    unsafe {
+        let value = (&raw const longest).cast();
+        libc::setsockopt(raw.as_raw_fd(), libc::IPPROTO_TCP, TCP_RTO_MAX_MS, value, size)
+    };
+}
+
 impl Socket {
     /// Starts to connect; the socket becomes writable, or closed, when that has ended.
     pub fn connect(addr: &SockAddr, local: Option<&SockAddr>, options: &Options<'_>) -> Result<Self> {
         let socket = Self { raw: open(addr)? };
-        socket.configure(options)?;
+        configure(&socket.raw, options)?;
         if let Some(local) = local {
             socket.raw.bind(local).map_err(|error| device("bind to the local address", &error))?;
         }
@@ -61,34 +87,6 @@ impl Socket {
             }
             _ => Ok(socket),
         }
-    }
-
-    fn configure(&self, options: &Options<'_>) -> Result<()> {
-        self.raw.set_tcp_nodelay(true).map_err(|error| device("set TCP_NODELAY", &error))?;
-        self.raw
-            .set_tcp_keepalive(&keepalive(options.dead_peer))
-            .map_err(|error| device("set keepalive", &error))?;
-        self.probe_often(options.dead_peer);
-        if let Some(name) = options.congestion {
-            self.raw.set_tcp_congestion(name.to_bytes()).map_err(|error| {
-                device("set TCP_CONGESTION", &error).with_remedy(
-                    "see sysctl net.ipv4.tcp_available_congestion_control and tcp_allowed_congestion_control",
-                )
-            })?;
-        }
-        Ok(())
-    }
-
-    /// Has a closed window probed at least four times in the time after which a peer counts as dead; without this the
-    /// kernel waits up to two minutes between probes. Kernels before 6.15 do not know the option.
-    fn probe_often(&self, dead_peer: Duration) {
-        let longest = dead_peer.as_millis().clamp(4_000, 480_000) as libc::c_int / 4;
-        let size = size_of::<libc::c_int>() as libc::socklen_t;
-        // SAFETY: `longest` is readable for `size` octets; that it may fail is said above.
-        unsafe {
-            let value = (&raw const longest).cast();
-            libc::setsockopt(self.as_raw_fd(), libc::IPPROTO_TCP, TCP_RTO_MAX_MS, value, size)
-        };
     }
 
     /// Whether TCP has connected the socket to itself, as it does when it chooses the very port it connects to.
@@ -228,9 +226,10 @@ impl AsRawFd for Listener {
 }
 
 impl Listener {
-    /// Listens at `addr`.
-    pub fn bind(addr: &SockAddr, backlog: u32, v6only: bool) -> Result<Self> {
+    /// Listens at `addr`. What is accepted has the options, as Linux copies them from the listening socket.
+    pub fn bind(addr: &SockAddr, backlog: u32, v6only: bool, options: &Options<'_>) -> Result<Self> {
         let raw = open(addr)?;
+        configure(&raw, options)?;
         let name = addr.as_socket().map_or_else(String::new, |addr: SocketAddr| addr.to_string());
         let fail = |what: &str, error: io::Error| device(&format!("{what} {name}"), &error);
         raw.set_reuse_address(true).map_err(|error| fail("set SO_REUSEADDR on", error))?;
@@ -248,14 +247,10 @@ impl Listener {
     }
 
     /// The next connection; `None` when there is none.
-    pub fn accept(&self, options: &Options<'_>) -> Result<Option<(Socket, SockAddr)>> {
+    pub fn accept(&self) -> Result<Option<(Socket, SockAddr)>> {
         loop {
             match self.raw.accept4(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) {
-                Ok((raw, addr)) => {
-                    let socket = Socket { raw };
-                    socket.configure(options)?;
-                    return Ok(Some((socket, addr)));
-                }
+                Ok((raw, addr)) => return Ok(Some((Socket { raw }, addr))),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
                 Err(error) if is_transient(&error) => {}
                 Err(error) => return Err(device("accept", &error)),
@@ -315,17 +310,23 @@ mod tests {
 
     fn loopback(addr: &str) {
         let addr: SocketAddr = addr.parse().unwrap();
-        let listener = Listener::bind(&addr.into(), 16, true).unwrap();
-        let options = Options { dead_peer: Duration::from_secs(20), congestion: None };
-        assert!(listener.accept(&options).unwrap().is_none());
+        let options = Options { dead_peer: Duration::from_secs(20), congestion: Some(c"reno") };
+        let listener = Listener::bind(&addr.into(), 16, true, &options).unwrap();
+        assert!(listener.accept().unwrap().is_none());
         let near = Socket::connect(&listener.local().unwrap(), None, &options).unwrap();
         let far = loop {
-            if let Some((far, peer)) = listener.accept(&options).unwrap() {
+            if let Some((far, peer)) = listener.accept().unwrap() {
                 assert_eq!(Some(peer), near.local());
                 break far;
             }
         };
         near.take_error().unwrap();
+        for end in [&near.raw, &far.raw] {
+            assert!(end.tcp_nodelay().unwrap() && end.keepalive().unwrap());
+            assert_eq!(end.tcp_keepalive_time().unwrap(), Duration::from_secs(10));
+            assert_eq!(end.tcp_keepalive_interval().unwrap(), Duration::from_secs(3));
+            assert!(end.tcp_congestion().unwrap().starts_with(b"reno"));
+        }
         let (one, two) = (*b"one", *b"two");
         // SAFETY: both arrays live until the end of the function.
         let pieces = unsafe { [Piece::new(one.as_ptr(), 3), Piece::new(two.as_ptr(), 3)] };
@@ -351,13 +352,18 @@ mod tests {
     #[test]
     fn failures_name_the_address_and_the_remedy() {
         let addr: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        let first = Listener::bind(&addr.into(), 1, false).unwrap();
+        let plain = Options { dead_peer: Duration::from_secs(20), congestion: None };
+        let first = Listener::bind(&addr.into(), 1, false, &plain).unwrap();
         let taken = first.local().unwrap();
-        let error = Listener::bind(&taken, 1, false).unwrap_err();
+        let error = Listener::bind(&taken, 1, false, &plain).unwrap_err();
         assert_eq!((error.errno, error.stage), (libc::EADDRINUSE, Stage::Device));
         assert!(error.text.contains("127.0.0.1:") && !error.remedy.is_empty(), "{error}");
-        let options = Options { dead_peer: Duration::from_secs(20), congestion: Some(c"no-such-thing") };
-        let error = Socket::connect(&taken, None, &options).unwrap_err();
-        assert!(error.text.contains("TCP_CONGESTION") && !error.remedy.is_empty(), "{error}");
+        let options = Options { congestion: Some(c"no-such-thing"), ..plain };
+        for error in [
+            Socket::connect(&taken, None, &options).unwrap_err(),
+            Listener::bind(&addr.into(), 1, false, &options).unwrap_err(),
+        ] {
+            assert!(error.text.contains("TCP_CONGESTION") && !error.remedy.is_empty(), "{error}");
+        }
     }
 }
