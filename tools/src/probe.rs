@@ -133,30 +133,38 @@ impl Attempt {
 
 impl Report {
     fn text(&self) -> String {
-        let mut out = String::new();
+        let mut out =
+            format!("{:<44} {:<8} {:<10} {:<10} TIMES\n", "ADDRESS", "PROVIDER", "DEVICE", "RESULT");
         for attempt in &self.attempts {
             let word = match attempt.outcome {
                 Outcome::Connected => "connected",
                 Outcome::Refused => "refused",
                 Outcome::Failed => "no way",
             };
-            let device = if attempt.way.device.is_empty() { "no device" } else { &attempt.way.device };
+            let device = if attempt.way.device.is_empty() { "none" } else { &attempt.way.device };
+            // Where nothing was begun nothing took time.
+            let times = if attempt.stages == Stages::default() { "-".into() } else { attempt.stages.text() };
             // Writing to a String can't fail, here and below.
             let _ = writeln!(
                 out,
-                "{:<44} {:<6} {:<10} {word:<10} {}",
-                attempt.address,
-                attempt.way.provider,
-                device,
-                attempt.stages.text()
+                "{:<44} {:<8} {device:<10} {word:<10} {times}",
+                attempt.address, attempt.way.provider
             );
             if let Some(reason) = &attempt.reason {
                 let _ = writeln!(out, "    {}", reason.replace('\n', "\n    "));
             }
         }
         let _ = match &self.chosen {
-            Some(way) => writeln!(out, "\n{} would be used: {} by {}", way.provider, way.address, way.device),
-            None => writeln!(out, "\nno connection to {} port {}", self.host, self.port),
+            Some(way) => writeln!(
+                out,
+                "\na connect would use {}, provider {}, device {}",
+                way.address, way.provider, way.device
+            ),
+            None => writeln!(
+                out,
+                "\nno connection to {} port {}; does an RDMA program listen there? `rcg serve` is one",
+                self.host, self.port
+            ),
         };
         out
     }

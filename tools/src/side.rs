@@ -93,7 +93,7 @@ pub(crate) fn text_of(event: &Event) -> String {
 }
 
 /// How long the stages of a connect took, in microseconds.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Stages {
     pub(crate) address_us: u64,
     pub(crate) route_us: u64,

@@ -59,6 +59,8 @@ struct Doctor {
     host: Host,
     /// How bad it is that devices can't be used.
     without_devices: Status,
+    /// Providers by which a connection came about.
+    works_by: Vec<&'static str>,
     findings: Vec<Finding>,
 }
 
@@ -69,7 +71,7 @@ impl Doctor {
             Provider::Auto => Status::Warn,
             Provider::Iwarp => Status::Note,
         };
-        Self { host, without_devices, findings: Vec::new() }
+        Self { host, without_devices, works_by: Vec::new(), findings: Vec::new() }
     }
 
     fn find(&mut self, check: &'static str, status: Status, text: impl Into<String>) {
@@ -84,6 +86,7 @@ impl Doctor {
 #[derive(Serialize)]
 struct Diagnosis {
     healthy: bool,
+    works_by: Vec<&'static str>,
     findings: Vec<Finding>,
 }
 
@@ -103,9 +106,25 @@ impl Diagnosis {
                 let _ = writeln!(out, "{:18} fix: {fix}", "");
             }
         }
-        let count = |status| self.findings.iter().filter(|finding| finding.status == status).count();
-        let _ = writeln!(out, "\n{} failures, {} warnings", count(Status::Fail), count(Status::Warn));
+        let _ = writeln!(out, "\n{}", self.verdict());
         out
+    }
+
+    /// What one wants to know first, in one line.
+    fn verdict(&self) -> String {
+        let names = self.works_by.iter().map(|name| match *name {
+            "verbs" => "verbs (RDMA devices)",
+            _ => "iwarp (TCP sockets, no device)",
+        });
+        let works = match names.collect::<Vec<_>>().join(" and ") {
+            names if names.is_empty() => "RDMA does not work here".to_owned(),
+            names => format!("RDMA works here by provider {names}"),
+        };
+        let of = |status, word: &str| {
+            let count = self.findings.iter().filter(|finding| finding.status == status).count();
+            format!("{count} {word}{}", if count == 1 { "" } else { "s" })
+        };
+        format!("{works}; {}, {}", of(Status::Fail, "failure"), of(Status::Warn, "warning"))
     }
 }
 
@@ -118,8 +137,27 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, String> {
     doctor.network(&options.ports);
     doctor.gluster();
     let healthy = doctor.findings.iter().all(|finding| finding.status != Status::Fail);
-    options.format.show(&Diagnosis { healthy, findings: doctor.findings }, Diagnosis::text)?;
+    let Doctor { works_by, findings, .. } = doctor;
+    options.format.show(&Diagnosis { healthy, works_by, findings }, Diagnosis::text)?;
     Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn the_verdict_names_what_works() {
+        let verdict = |works_by: &[&'static str], statuses: &[Status]| {
+            let of =
+                |status: &Status| Finding { check: "x", status: *status, text: String::new(), fix: None };
+            let findings = statuses.iter().map(of).collect();
+            Diagnosis { healthy: true, works_by: works_by.to_vec(), findings }.verdict()
+        };
+        let both = "RDMA works here by provider iwarp (TCP sockets, no device) and verbs (RDMA devices); 0 failures, 1 warning";
+        assert_eq!(verdict(&["iwarp", "verbs"], &[Status::Ok, Status::Warn]), both);
+        assert_eq!(verdict(&[], &[Status::Fail; 2]), "RDMA does not work here; 2 failures, 0 warnings");
+    }
 }
 
 /// A machine of files for tests.

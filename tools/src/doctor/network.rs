@@ -8,7 +8,14 @@ impl Doctor {
         let listening = self.host.listening();
         for port in ports {
             let text = if listening.has(*port) { "somebody listens" } else { "free" };
-            self.find("ports", Status::Note, format!("TCP {port}: {text}"));
+            let whose = match port {
+                24007 => " (glusterd)",
+                24008 => " (glusterd, RDMA)",
+                2049 => " (NFS)",
+                20049 => " (NFS over RDMA)",
+                _ => "",
+            };
+            self.find("ports", Status::Note, format!("TCP {port}{whose}: {text}"));
         }
         let kernel = self.host.read("/proc/fs/nfsd/portlist").unwrap_or_default();
         if let Some(line) = kernel.lines().find(|line| line.starts_with("rdma")) {
@@ -26,7 +33,8 @@ impl Doctor {
                 "sysctl net.ipv4.tcp_congestion_control={}; or the attribute `congestion` of a connection",
                 other.unwrap_or("cubic")
             );
-            let text = "bbr paces what the iwarp provider sends, on loopback and in a LAN as well";
+            let text =
+                "bbr paces what the iwarp provider sends, which makes it slower on loopback and in a LAN";
             self.fix("congestion", Status::Warn, text, fix);
         } else {
             self.find("congestion", Status::Ok, format!("{current} (there are {available})"));
@@ -65,10 +73,10 @@ mod test {
                      1: 0100007F:4E51 0100007F:1234 01 0\n";
         let machine =
             Machine::new(&[("/proc/net/tcp", table), ("/proc/fs/nfsd/portlist", "tcp 2049\nrdma 20049\n")]);
-        let found = machine.findings("ports", |doctor| doctor.network(&[24007, 20049]));
+        let found = machine.findings("ports", |doctor| doctor.network(&[24007, 7]));
         let texts: Vec<_> = found.iter().map(|finding| &*finding.text).collect();
         // The second line is a connection, not a listener.
         let nfs = "the kernel's NFS server has rdma 20049";
-        assert_eq!(texts, ["TCP 24007: somebody listens", "TCP 20049: free", nfs]);
+        assert_eq!(texts, ["TCP 24007 (glusterd): somebody listens", "TCP 7: free", nfs]);
     }
 }

@@ -179,6 +179,10 @@ impl Doctor {
     fn connection(&mut self, address: &str, provider: Provider, otherwise: Status) {
         match loopback::try_address(address, provider) {
             Ok(found) => {
+                let name = crate::side::provider_name(provider.number());
+                if !self.works_by.contains(&name) {
+                    self.works_by.push(name);
+                }
                 self.find("connection", Status::Ok, found.way.text());
             }
             Err(reason) => self.find("connection", otherwise, format!("{address}: {reason}")),
