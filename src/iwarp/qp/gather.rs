@@ -21,8 +21,8 @@ const FIRST_STAGE: usize = 256;
 pub(super) const SMALL_STAGE: usize = 4096;
 /// Octets of a leased stage: four of the longest FPDUs, for CRC and for what is left of a Read Response sent in part.
 pub(super) const BIG_STAGE: usize = 4 * 65_544;
-/// Enough for one `sendmsg`.
-const MAX_BYTES: usize = 512 * 1024;
+/// Enough for one `sendmsg`: with half of it long messages are a tenth slower, with twice as much hardly faster.
+const MAX_BYTES: usize = 1024 * 1024;
 
 /// One element of a gather: an address and a length, as `struct iovec`.
 #[derive(Clone, Copy)]
