@@ -13,7 +13,7 @@ use crate::trace;
 use crate::work::{Fill, RecvWr, SendWr};
 
 /// Gathers sent before other connections get their turn.
-const BURST: usize = 8;
+const BURST: usize = 4;
 /// Octets read before other connections get their turn.
 const READ_BUDGET: usize = 1 << 20;
 /// Octets read behind a segment that is placed directly: the next header, and a little more.
