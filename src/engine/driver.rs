@@ -266,10 +266,11 @@ impl Driver {
             self.events.clear();
             return Ok(now);
         }
-        let spins = timeout != Some(Duration::ZERO) && self.spin.budget() > Duration::ZERO;
-        if spins && !polled && self.hot.may_read() {
+        let (waits, spins) = (timeout != Some(Duration::ZERO), self.spin.budget() > Duration::ZERO);
+        if waits && !polled && (!spins || self.hot.may_read()) {
+            // Asleep the selector tells at once, too; the hot socket is read before it is asked.
             self.events.clear();
-        } else if self.look(channel)? || polled || timeout == Some(Duration::ZERO) {
+        } else if self.look(channel)? || polled || !waits {
             return Ok(now);
         }
         if let Some(now) = self.spin_until_ready(channel, timeout, now)? {
@@ -277,6 +278,7 @@ impl Driver {
         }
         if channel.parking().prepare_sleep() && !self.arm() && !self.has_work(channel) {
             channel.counts().sleeps.add(1);
+            self.hot.looked();
             self.selector.wait(&mut self.events, timeout)?;
         }
         channel.parking().awake();
