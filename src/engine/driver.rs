@@ -177,6 +177,7 @@ impl Driver {
     /// Ends everything: closes what is open and delivers, or drops, the last events.
     pub(super) fn finish(&mut self, channel: &Arc<Channel>) {
         let deadline = Instant::now() + FINISH;
+        self.cool(channel);
         self.close_all();
         while Instant::now() < deadline {
             let now = Instant::now();

@@ -59,6 +59,7 @@ impl Driver {
     /// Its descriptor tells the truth again.
     pub(super) fn cool(&mut self, channel: &Channel) {
         self.warmth.until = None;
+        self.warmth.passes = false;
         if std::mem::take(&mut self.warmth.readable) {
             channel.waker().drain();
         }

@@ -57,6 +57,8 @@ mod upper;
 mod verbs_test;
 mod waker;
 #[cfg(test)]
+mod warm_test;
+#[cfg(test)]
 mod wildcard_test;
 
 use std::sync::{Arc, OnceLock};
