@@ -26,6 +26,7 @@ bed_nfsd() {
 }
 bed_nfsd_ends() {
     rpc.nfsd 0 && exportfs -au || return
-    killall rpc.mountd rpcbind 2>/dev/null
+    # They keep the directory busy until they are gone.
+    timeout 30 killall -w rpc.mountd rpcbind 2>/dev/null
     umount /proc/fs/nfsd /var/lib/nfs && umount -l $NFS /run
 }
