@@ -1889,8 +1889,8 @@ int rcg_engine_provider(struct rcg_engine *engine,
                         struct rcg_error *why);
 
 /**
- * How much memory, in octets, the library can hold for one idle connection with these attributes; less while not all of its
- * queues has been used. For a listener's
+ * How much memory, in octets, the library can hold for one idle connection with these attributes; less until its queues
+ * have all been used. For a listener's
  * connections give the members of the same names.
  *
  * `attr`: NULL = defaults. `octets`: set on success.

@@ -220,8 +220,8 @@ fn explain(error: &Error, provider: u32, why: Option<VersionedOut<ErrorReport>>)
     }
 }
 
-/// How much memory, in octets, the library can hold for one idle connection with these attributes; less while not all of its
-/// queues has been used. For a listener's
+/// How much memory, in octets, the library can hold for one idle connection with these attributes; less until its queues
+/// have all been used. For a listener's
 /// connections give the members of the same names.
 ///
 /// `attr`: NULL = defaults. `octets`: set on success.

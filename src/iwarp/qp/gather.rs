@@ -343,8 +343,7 @@ impl Gather {
             let count = piece.len().min(end - sent - have);
             rest.resize(have + count, 0);
             // SAFETY: the piece is valid until sent (see `refer`), and one under a key has been copied (`keep_rest`);
-            // `count` octets are within it and within `rest`,
-            // which has just been made that long.
+            // `count` octets are within it and within `rest`, which has just been made that long.
             unsafe { std::ptr::copy_nonoverlapping(piece.ptr(), rest.as_mut_ptr().add(have), count) };
         }
         self.reset();
