@@ -111,18 +111,23 @@ void begin(unsigned round, unsigned wait_ms)
     post_receives();
 }
 
-static void send_control(const void *message, size_t length)
+static void post_control(const void *message, size_t length)
 {
     struct work work = { .verb = SEND, .piece = { { SLOTS * (size_t)SLOT, length } }, .pieces = 1 };
     memcpy(area + work.piece[0].offset, message, length);
     post(work);
-    expect_sent(SEND);
+}
+
+static void post_words(enum what what, uint32_t a, uint32_t b)
+{
+    struct control c = { htonl(MAGIC), htonl(what), htonl(a), htonl(b) };
+    post_control(&c, sizeof c);
 }
 
 void tell(enum what what, uint32_t a, uint32_t b)
 {
-    struct control c = { htonl(MAGIC), htonl(what), htonl(a), htonl(b) };
-    send_control(&c, sizeof c);
+    post_words(what, a, b);
+    expect_sent(SEND);
 }
 
 bool is_control(const struct done *done, enum what what)
@@ -196,13 +201,18 @@ void meet(unsigned round)
     check_private(&heard, &g, sizeof g); /* its length */
     take_offers(&g, round);
     g = greeting_of(round, true);
-    send_control(&g, sizeof g);
+    post_control(&g, sizeof g);
+    expect_sent(SEND);
     hear(GO);
 }
 
+/* The client ends the connection when it has heard the server, whose last word may then be flushed: an InfiniBand queue
+ * pair has a message before it acknowledges it. */
 void part(void)
 {
-    tell(BYE, 0, 0);
+    post_words(BYE, 0, 0);
+    struct done last = side_next_sent();
+    if (last.result != DONE && !(opt.listen && last.result == FLUSHED)) die("the last word: %s", result_name(last.result));
     hear(BYE);
     if (!opt.listen) side_disconnect();
     expect_end();
