@@ -134,7 +134,13 @@ bed_rxe() {
 }
 bed_rxe_down() { ! bed_has_device rxe0 || rdma link delete rxe0; }
 
-bed_load_siw() { [[ -e /sys/module/siw ]] || insmod "$BED_SIW_KO" || bed_die "no siw"; }
+# A request that is posted when siw's socket is full may be sent by two threads at once, and come out garbled
+# (doc/architecture.md); so the sockets get room.
+bed_load_siw() {
+    [[ -e /sys/module/siw ]] && return
+    sysctl -qw net.ipv4.tcp_wmem="4096 8388608 16777216" || bed_die "no room for siw's sockets"
+    insmod "$BED_SIW_KO" || bed_die "no siw"
+}
 
 # siw0 on dum0: iWARP, by the kernel.
 bed_siw() {
