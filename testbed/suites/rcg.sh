@@ -150,5 +150,14 @@ other_mac() {
     await 10 bed_active siw0 && await 10 bed_has_uverbs siw0 || return
     json 0 "r['healthy']" doctor --provider verbs && return $status
 }
+small_sockets() {
+    local room status=0
+    room=$(sysctl -n net.ipv4.tcp_wmem)
+    sysctl -qw net.ipv4.tcp_wmem="4096 16384 4194304"
+    json 0 "$(finding sockets warn 'begin with 16384 octets')" doctor --provider verbs || status=1
+    sysctl -qw net.ipv4.tcp_wmem="$room"
+    json 0 "$(finding sockets ok 'begin with 8388608')" doctor --provider verbs && return $status
+}
+item "siw0: doctor warns of small sockets" small_sockets
 item "siw0: its link has got another MAC address, and doctor's fix mends it" other_mac
 suite_end

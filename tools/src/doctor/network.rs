@@ -1,10 +1,15 @@
 //! TCP, which the iwarp provider runs over, and ports.
 
 use super::{Doctor, Status};
+use crate::host::Kind;
+
+/// Room that a socket of soft iWARP should begin with.
+const SIW_SOCKET: u64 = 4 << 20;
 
 impl Doctor {
     pub(super) fn network(&mut self, ports: &[u16]) {
         self.congestion();
+        self.siw_sockets();
         let listening = self.host.listening();
         for port in ports {
             let text = if listening.has(*port) { "somebody listens" } else { "free" };
@@ -20,6 +25,30 @@ impl Doctor {
         let kernel = self.host.read("/proc/fs/nfsd/portlist").unwrap_or_default();
         if let Some(line) = kernel.lines().find(|line| line.starts_with("rdma")) {
             self.find("ports", Status::Note, format!("the kernel's NFS server has {line}"));
+        }
+    }
+
+    /// A program that posts to soft iWARP sends on its own thread. Where that finds the socket full, siw's thread goes on as soon
+    /// as there is room, maybe while the program's is still at it, and both send the same request (`siw_qp_sq_process`,
+    /// Linux 6.1). A socket begins with the middle one of these figures.
+    fn siw_sockets(&mut self) {
+        let soft = self.host.read("/sys/module/siw/initstate").is_some();
+        if !soft || !self.host.devices().iter().any(|device| device.kind == Kind::IWarp) {
+            return;
+        }
+        let figures = self.host.read("/proc/sys/net/ipv4/tcp_wmem").unwrap_or_default();
+        let Some(begin) = figures.split_whitespace().nth(1).and_then(|text| text.parse::<u64>().ok()) else {
+            return;
+        };
+        if begin < SIW_SOCKET {
+            let text = format!(
+                "soft iWARP may garble what is posted while a socket is full (a race in siw), and its sockets \
+                 begin with {begin} octets"
+            );
+            let fix = "sysctl net.ipv4.tcp_wmem=\"4096 8388608 16777216\", and in /etc/sysctl.d";
+            self.fix("sockets", Status::Warn, text, fix);
+        } else {
+            self.find("sockets", Status::Ok, format!("those of soft iWARP begin with {begin} octets"));
         }
     }
 
@@ -65,6 +94,23 @@ mod test {
         assert_eq!(bbr[0].status, Status::Warn);
         assert!(bbr[0].fix.as_deref().unwrap().contains("tcp_congestion_control=reno"));
         assert_eq!(found("reno\n")[0].status, Status::Ok);
+    }
+
+    #[test]
+    fn small_sockets_of_soft_iwarp_are_warned_of() {
+        let found = |wmem, node_type| {
+            let machine = Machine::new(&[
+                ("/sys/module/siw/initstate", "live\n"),
+                ("/sys/class/infiniband/siw0/node_type", node_type),
+                ("/proc/sys/net/ipv4/tcp_wmem", wmem),
+            ]);
+            machine.findings("sockets", Doctor::siw_sockets)
+        };
+        let small = found("4096\t16384\t4194304\n", "4: RNIC\n");
+        assert_eq!(small[0].status, Status::Warn);
+        assert!(small[0].fix.as_deref().unwrap().contains("tcp_wmem"));
+        assert_eq!(found("4096\t8388608\t16777216\n", "4: RNIC\n")[0].status, Status::Ok);
+        assert!(found("4096\t16384\t4194304\n", "1: CA\n").is_empty());
     }
 
     #[test]
