@@ -469,7 +469,6 @@ full() {
     item "each function has a manual page" same_as_header man manual_pages
     item "soname and hardening" soname
     item "tracepoints are those of the manual" tracepoints
-    item "native libraries are those of Libs.private" native_libraries
 
     use_installed
     item "pkg-config knows the version" version_agrees
@@ -480,6 +479,7 @@ full() {
     gluster
     bed_starts
     quick
+    item "native libraries are those of Libs.private" native_libraries
     item "bindings by libclang 19" newer_libclang
     item "numbers of rdma_cm are those of the C headers" numbers_of_rdma_cm
     c_tests
