@@ -170,15 +170,16 @@ check-kernel: setup-kernel
 check-quick:
 	@scripts/check.sh quick
 
-# The peers side by side with the library: eight minutes, of a machine with nothing else to do, for doc/performance.md.
+# The peers side by side with the library: quarter of an hour, of a machine with nothing else to do, for doc/performance.md.
 BENCH_OWN := build/bench/tcp build/bench/ours build/bench/idle
 $(BENCH_OWN) build/bench/fabric: build/bench/%: benches/%.c $(wildcard benches/*.h) build/$(NAME).so
 	mkdir -p $(@D)
 	$(CC) -std=gnu11 -O2 -g -Wall -Wextra -Werror -Iinclude -o $@ $< -Lbuild -Wl,--as-needed -lrdmacm-gluster \
 		-Wl,-rpath,$(CURDIR)/build -pthread $(if $(findstring fabric,$@),-lfabric)
 
-bench: setup-bench $(BENCH_OWN) build/bench/fabric
+bench: setup-bench $(if $(findstring --short,$(BENCH_FLAGS)),,setup-kernel) $(BENCH_OWN) build/bench/fabric
 	@benches/run.py $(BENCH_FLAGS) build/bench
+	@$(if $(findstring --short,$(BENCH_FLAGS)),:,benches/bed.py $(BENCH_FLAGS) build/bench)
 
 bench-own: $(BENCH_OWN)
 	@benches/run.py --short --own build/bench

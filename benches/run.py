@@ -7,16 +7,14 @@ BIN/results.json. Runs in a network namespace of its own, where it sets the cong
 """
 import argparse, datetime, json, os, pathlib, platform, re, resource, statistics, subprocess, sys, tempfile, time
 
+from tables import Failed, replace_between, spread
+
 HERE = pathlib.Path(__file__).resolve().parent
 DOC = HERE.parent / "doc"
 CONGESTION = "reno"
 KIB, MIB = 1 << 10, 1 << 20
 UCX_ENV = {"UCX_TLS": "tcp", "UCX_NET_DEVICES": "lo", "UCX_WARN_UNUSED_ENV_VARS": "n"}
 RAW = "raw TCP"
-
-
-class Failed(Exception):
-    pass
 
 
 def priority():
@@ -153,10 +151,6 @@ def measure(all_groups, rounds, seconds):
 
 def ratios(samples, group, who, base=RAW):
     return [a / b for a, b in zip(samples[group][who], samples[group][base])]
-
-
-def spread(values):
-    return f"{statistics.median(values):.2f} ({min(values):.2f}..{max(values):.2f})"
 
 
 def table(group, unit, samples):
@@ -302,14 +296,6 @@ def versions():
     fabric = re.search(r"libfabric: (\S+)", output(["fi_info", "--version"]))[1]
     found = re.search(r"[Vv]ersion[ =:]+(\d\S+)", output(["ucx_info", "-v"]))[1]
     return f"; libfabric {fabric}, UCX {found}"
-
-
-def replace_between(path, name, text):
-    begin, end = f"<!-- {name}: made by `make bench` -->", f"<!-- {name}: end -->"
-    old = path.read_text()
-    if begin not in old or end not in old:
-        raise Failed(f"{path}: no marks for {name}")
-    path.write_text(old.split(begin)[0] + begin + "\n" + text + end + old.split(end)[1])
 
 
 def main():

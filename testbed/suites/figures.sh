@@ -4,7 +4,7 @@
 # only: nothing is too slow, but a program that fails fails the suite. With BED_FIGURES=all the message rate as well, by Writes
 # of 64 octets, and rsockets by rstream.
 #   figures.sh [DEVICE/PROVIDER...], all pairs without arguments. Runs in the test bed's machine.
-# FIGURES_ROUNDS, FIGURES_LAT_ITERS, FIGURES_BW_ITERS, FIGURES_RATE_ITERS: how often.
+# BED_ROUNDS, FIGURES_LAT_ITERS, FIGURES_BW_ITERS, FIGURES_RATE_ITERS: how often.
 # Items are called by name.
 # shellcheck disable=SC2317
 # shellcheck source=testbed/lib.sh
@@ -16,7 +16,7 @@ PAIRS=(
     "bed_rxe bed_rxe_down rxe0 verbs $DUM4"
     "bed_siw bed_siw_down siw0 verbs $DUM4"
 )
-ROUNDS=${FIGURES_ROUNDS:-3}
+ROUNDS=${BED_ROUNDS:-3}
 LAT_ITERS=${FIGURES_LAT_ITERS:-1000}
 BW_ITERS=${FIGURES_BW_ITERS:-500}
 RATE_ITERS=${FIGURES_RATE_ITERS:-20000}
@@ -117,6 +117,12 @@ report() {
             'BEGIN { ratio = a == "-" || b == "-" || !a ? "-" : sprintf("%.2f", b / a)
                 printf "%-10s perftest %10s %-5s  ours %10s %-5s  ratio %s  rstream %10s\n", test, a, unit, b, unit, ratio, c }'
     done | tee -a "$BED_OUT/figures.txt"
+    # For benches/bed.py.
+    for test in "${TESTS[@]}"; do
+        for who in perftest ours rstream; do
+            [[ ! -e $work/$test.$who ]] || echo "$device $test $who $(tr '\n' ' ' <"$work/$test.$who")"
+        done
+    done >>"$BED_OUT/figures.raw"
     echo
 }
 
