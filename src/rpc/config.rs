@@ -82,6 +82,12 @@ impl Config {
         (self.max_payload + HEAD_ROOM) as u64
     }
 
+    /// Most sends that can be waiting for room at once while the peer keeps to its credits: of each call that it has made the
+    /// reply or the Reads, and of each of ours the Send.
+    pub(super) fn most_waiting(&self) -> usize {
+        (2 * (self.credits + self.backchannel) + SLACK) as usize
+    }
+
     /// What it says of itself: RFC 8797. Memory is registered as a whole here, not by windows, so that no peer may
     /// invalidate it.
     pub(super) fn private_data(&self) -> Vec<u8> {

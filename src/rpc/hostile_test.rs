@@ -223,3 +223,40 @@ fn a_responder_says_anything() {
     both(|verbs| sweep(&seeds, |seed| play(seed, verbs)));
     assert!(done.into_inner() > seeds.len(), "not all of it makes no sense");
 }
+
+/// What it is answered must not become ever more of the server's memory.
+#[test]
+fn a_peer_that_reads_nothing_is_left() {
+    let pair = Pair::with(false, None, Some(SMALL));
+    let (client, server) = (&pair.client, &pair.server);
+    let (mut replies, mut answered, mut closed) = (0, 0, false);
+    let began = Instant::now();
+    for first in (1..).step_by(SMALL.credits as usize) {
+        assert!(began.elapsed() < 4 * PATIENCE, "{replies} replies");
+        for xid in first..first + SMALL.credits {
+            let call = [xid, 1, 1, 0, 0, 0, 0, xid, 0, 2, 100_003, 4, 1, 0, 0, 0, 0];
+            say(client, xid % 64, &words(&call));
+        }
+        while let Some(event) = server.poll() {
+            match event.kind {
+                kind::CALL => {
+                    let asked = message(&event);
+                    let head = reply_head(asked.view().xid, 900);
+                    let reply = Reply { payloads: Vec::new(), head, user: 1 };
+                    replies +=
+                        usize::from(server.session().reply(server.conn(), asked.call(), reply).is_ok());
+                }
+                kind::ANSWERED => answered += 1,
+                base::CLOSED => closed = true,
+                _ => {}
+            }
+        }
+        if closed {
+            break;
+        }
+    }
+    assert!(replies > 0 && replies == answered, "{replies} replies, told of {answered}");
+    client.conn().close().unwrap();
+    while pair.poll().is_none_or(|event| event.kind != base::CLOSED) {}
+    pair.assert_clean();
+}

@@ -71,18 +71,20 @@ struct Job {
 }
 
 /// All of them.
-#[derive(Default)]
 pub(super) struct Outbox {
     jobs: Vec<Option<(Job, Vec<Block>)>>,
     vacant: Vec<usize>,
     waiting: VecDeque<usize>,
+    /// How many may wait.
+    most: usize,
     /// That a reply is out may be told later.
     answered_later: bool,
 }
 
 impl Outbox {
-    pub(super) fn new(answered_later: bool) -> Self {
-        Self { answered_later, ..Self::default() }
+    /// `most`: how many may wait; the connection of a peer that makes more wait ends.
+    pub(super) fn new(most: usize, answered_later: bool) -> Self {
+        Self { jobs: Vec::new(), vacant: Vec::new(), waiting: VecDeque::new(), most, answered_later }
     }
 
     /// Posts operations now, or behind those that wait. `blocks`: memory that they use, given back when they are through.
@@ -104,6 +106,10 @@ impl Outbox {
         };
         if let Some(slot) = self.jobs.get_mut(index) {
             *slot = Some(job);
+        }
+        if self.waiting.len() >= self.most {
+            // It goes on calling and does not take what it is answered.
+            return conn.close();
         }
         if !self.waiting.is_empty() {
             self.waiting.push_back(index);

@@ -204,7 +204,7 @@ impl Session {
             id: 0,
             active,
             terms,
-            outbox: Outbox::new(config.answered_later),
+            outbox: Outbox::new(config.most_waiting(), config.answered_later),
             pool: Pool::default(),
             counters: Counters::default(),
             standing: Standing::new(config.standing_keys),
@@ -327,6 +327,8 @@ impl State {
         }
         requester.end(core);
         core.standing.end();
+        // The application may hold the connection for longer.
+        core.pool = Pool::default();
     }
 }
 

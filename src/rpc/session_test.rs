@@ -57,6 +57,14 @@ impl Side {
         }
     }
 
+    /// One turn of its channel, which ends with an event.
+    pub(super) fn poll(&self) -> Option<Event> {
+        let mut found = None;
+        self.channel.run(Some(Duration::from_micros(200))).unwrap();
+        self.channel.next(1, &mut |event| found = Some(event.clone())).unwrap();
+        found
+    }
+
     pub(super) fn conn(&self) -> &Arc<Conn> {
         self.conn.as_ref().unwrap()
     }
@@ -169,13 +177,9 @@ impl Pair {
 
     /// One turn of both channels, which ends with an event.
     pub(super) fn poll(&self) -> Option<Event> {
-        let mut found = None;
-        for side in [&self.client, &self.server] {
-            side.channel.run(Some(Duration::from_micros(200))).unwrap();
-            side.channel.next(1, &mut |event| found = Some(event.clone())).unwrap();
-            if found.is_some() {
-                return found;
-            }
+        let found = [&self.client, &self.server].into_iter().find_map(Side::poll);
+        if found.is_some() {
+            return found;
         }
         self.fabric.iter().for_each(|fabric| fabric.tick());
         None
