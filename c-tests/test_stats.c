@@ -168,6 +168,11 @@ static bool only_entry(const char *dir, char *path, size_t room)
     return found == 1;
 }
 
+static void note_socket(void *arg, uint32_t level, const char *text)
+{
+    if (strstr(text, "no statistics socket")) *(uint32_t *)arg = level;
+}
+
 static void stats_socket(void)
 {
     static struct text t;
@@ -199,9 +204,18 @@ static void stats_socket(void)
     ASSERT(!only_entry(dir, un.sun_path, sizeof un.sun_path));
     close(fd);
     ASSERT(rmdir(dir) == 0);
-    STEP("where the directory is missing");
-    ASSERT_OK(rcg_engine_create(&(rcg_engine_attr){ RCG_ENGINE_ATTR_INIT, .flags = RCG_ENGINE_STATS_SOCKET }, &engine));
-    ASSERT_OK(rcg_engine_destroy(engine));
+    STEP("where the directory is missing, and where it is none");
+    const char *const none[] = { dir, "/dev/null" };
+    const uint32_t levels[] = { RCG_LOG_INFO, RCG_LOG_WARN };
+    for (int i = 0; i < 2; i++) {
+        uint32_t level = 0;
+        ASSERT(setenv("RCG_STATS_DIR", none[i], 1) == 0);
+        rcg_engine_attr attr = { RCG_ENGINE_ATTR_INIT,  .flags = RCG_ENGINE_STATS_SOCKET,
+                                 .log = note_socket, .log_arg = &level, .log_level = RCG_LOG_INFO };
+        ASSERT_OK(rcg_engine_create(&attr, &engine));
+        ASSERT_OK(rcg_engine_destroy(engine));
+        ASSERT_EQ(level, levels[i]);
+    }
     ASSERT(unsetenv("RCG_STATS_DIR") == 0);
 }
 

@@ -160,7 +160,8 @@
 /**
  * Engine flag: a statistics socket, from which the administrator's command `rcg dump` reads. In the directory that
  * RCG_STATS_DIR in the environment names, which asks for it without the flag, too; else in /run/rcg or, where not root
- * runs the program, in $XDG_RUNTIME_DIR/rcg. Where the directory is missing there is none, and no error.
+ * runs the program, in $XDG_RUNTIME_DIR/rcg. Where it can't be made there is none, and no error: the log tells why, by
+ * RCG_LOG_INFO where the directory is missing, else by RCG_LOG_WARN.
  */
 #define RCG_ENGINE_STATS_SOCKET 1
 

@@ -41,7 +41,8 @@ pub const RCG_LOG_DEBUG: u32 = 4;
 
 /// Engine flag: a statistics socket, from which the administrator's command `rcg dump` reads. In the directory that
 /// RCG_STATS_DIR in the environment names, which asks for it without the flag, too; else in /run/rcg or, where not root
-/// runs the program, in $XDG_RUNTIME_DIR/rcg. Where the directory is missing there is none, and no error.
+/// runs the program, in $XDG_RUNTIME_DIR/rcg. Where it can't be made there is none, and no error: the log tells why, by
+/// RCG_LOG_INFO where the directory is missing, else by RCG_LOG_WARN.
 pub const RCG_ENGINE_STATS_SOCKET: u32 = 1;
 
 /// Takes a message of the library's: `level` is one of `RCG_LOG_*`, `message` is valid for the call, and `arg` is

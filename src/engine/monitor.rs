@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use super::instance::Engine;
+use super::log::Level;
 
 /// Names the directory, and asks for a socket of every engine.
 const VARIABLE: &str = "RCG_STATS_DIR";
@@ -34,7 +35,12 @@ impl Monitor {
     /// A socket for the engine, if one is wanted and the directory is there. Without one all goes on as ever.
     pub(super) fn start(engine: &Arc<Engine>, wanted: bool) -> Option<Self> {
         let directory = directory(wanted)?;
-        let (path, listener) = (0..MOST).find_map(|number| bind(&directory, number))?;
+        let bound = bind_any(&directory).inspect_err(|error| {
+            // Who has no use for it need not make the directory.
+            let level = if error.kind() == io::ErrorKind::NotFound { Level::Info } else { Level::Warn };
+            engine.log(level, format_args!("no statistics socket in {}: {error}", directory.display()));
+        });
+        let (path, listener) = bound.ok()?;
         let listener = Arc::new(listener);
         let (theirs, weak) = (Arc::clone(&listener), Arc::downgrade(engine));
         let serve = move || serve(&theirs, &weak);
@@ -71,16 +77,23 @@ fn directory(wanted: bool) -> Option<PathBuf> {
     }
 }
 
-/// A socket of this process's, for its user only; `None` where that number is taken, or nothing can be made there.
-fn bind(directory: &Path, number: usize) -> Option<(PathBuf, UnixListener)> {
-    let path = directory.join(format!("{}-{number}.sock", std::process::id()));
-    if UnixStream::connect(&path).is_ok() {
-        return None;
+/// A socket of this process's, for its user only, by the first number that no other engine has.
+fn bind_any(directory: &Path) -> io::Result<(PathBuf, UnixListener)> {
+    for number in 0..MOST {
+        let path = directory.join(format!("{}-{number}.sock", std::process::id()));
+        if UnixStream::connect(&path).is_ok() {
+            continue;
+        }
+        // Left by a process that had our number.
+        let _ = fs::remove_file(&path);
+        match listen(&path) {
+            Ok(listener) => return Ok((path, listener)),
+            // Another engine of ours was quicker.
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            Err(error) => return Err(error),
+        }
     }
-    // Left by a process that had our number.
-    let _ = fs::remove_file(&path);
-    let listener = listen(&path).ok()?;
-    Some((path, listener))
+    Err(io::ErrorKind::AddrInUse.into())
 }
 
 fn listen(path: &Path) -> io::Result<UnixListener> {
