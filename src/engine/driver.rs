@@ -147,6 +147,8 @@ impl Driver {
         if !polls {
             self.cool(channel);
         }
+        // Events that nobody has fetched yet were told of before, by a descriptor that is not readable for them any more.
+        let timeout = if channel.has_ready() { Some(Duration::ZERO) } else { timeout };
         let passes = self.passes_over();
         let now = if passes { self.clock.now() } else { Instant::now() };
         let quiet = passes && !self.has_work(channel) && !self.is_due(now);
