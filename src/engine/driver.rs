@@ -43,6 +43,8 @@ pub(super) const RELISTEN: Duration = Duration::from_secs(1);
 pub(super) const SEE_OFF: Duration = Duration::from_millis(20);
 /// How long a socket that is done may wait for the peer to read what was sent last.
 const LINGER: Duration = Duration::from_secs(1);
+/// Reads of what comes to it in one turn, after which it is reset.
+const LINGER_READS: u32 = 64;
 /// Batches delivered before sockets get their turn.
 const DELIVER_BURST: usize = 4;
 /// Bound on closing everything when a channel is destroyed.
@@ -500,7 +502,13 @@ impl Driver {
                 self.read_request(channel, ready.token)
             }
             Some(Entry::Lingering(socket)) => {
+                let mut reads = 0..LINGER_READS;
                 let gone = loop {
+                    if reads.next().is_none() {
+                        // It goes on sending, and is not listened to for ever.
+                        socket.reset_on_close();
+                        break true;
+                    }
                     match socket.recv(&mut self.buffer) {
                         Ok(0) => break true,
                         Ok(_) => {}

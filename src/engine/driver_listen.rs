@@ -9,7 +9,7 @@ use socket2::SockAddr;
 use super::channel::{Channel, Command};
 use super::conn::Conn;
 use super::driver::{Driver, Entry};
-use super::listener::{Listener, Slot};
+use super::listener::{Accepted, Listener, Slot};
 use super::log::Level;
 use super::perform::Happening;
 use crate::iwarp::handshake::Responder;
@@ -51,8 +51,9 @@ impl Driver {
     pub(super) fn accept(&mut self, channel: &Arc<Channel>, listener: &Arc<Listener>) {
         for _ in 0..ACCEPT_BURST {
             match listener.accept() {
-                Ok(None) => return,
-                Ok(Some((slot, socket, peer))) => {
+                Ok(Accepted::None) => return,
+                Ok(Accepted::TooMany) => {}
+                Ok(Accepted::One(slot, socket, peer)) => {
                     let target = listener.next_channel();
                     if Arc::ptr_eq(channel, &target) {
                         self.pend(channel, slot, socket, peer);

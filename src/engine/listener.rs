@@ -238,20 +238,18 @@ impl Listener {
         drop(heard);
     }
 
-    /// Accepts one connection; `None` when there is none.
-    pub(super) fn accept(self: &Arc<Self>) -> Result<Option<(Slot, Socket, SockAddr)>> {
-        loop {
-            let accepted = self.ears.lock().tcp.as_ref().map_or(Ok(None), |socket| socket.accept());
-            let Some((socket, peer)) = accepted.inspect_err(|error| self.note_accept_error(error))? else {
-                return Ok(None);
-            };
-            self.counters.accepted.fetch_add(1, Ordering::Relaxed);
-            if self.pending.load(Ordering::Relaxed) >= self.max_pending {
-                self.counters.refused_pending.fetch_add(1, Ordering::Relaxed);
-                continue;
-            }
-            return Ok(Some((Slot::new(self), socket, peer)));
+    /// Accepts one connection.
+    pub(super) fn accept(self: &Arc<Self>) -> Result<Accepted> {
+        let accepted = self.ears.lock().tcp.as_ref().map_or(Ok(None), |socket| socket.accept());
+        let Some((socket, peer)) = accepted.inspect_err(|error| self.note_accept_error(error))? else {
+            return Ok(Accepted::None);
+        };
+        self.counters.accepted.fetch_add(1, Ordering::Relaxed);
+        if self.pending.load(Ordering::Relaxed) >= self.max_pending {
+            self.counters.refused_pending.fetch_add(1, Ordering::Relaxed);
+            return Ok(Accepted::TooMany);
         }
+        Ok(Accepted::One(Slot::new(self), socket, peer))
     }
 
     /// The channels in turn, those that have been destroyed left out.
@@ -310,6 +308,14 @@ fn unspecified() -> SockAddr {
 /// What we tell peers of our own kind.
 pub(super) fn own_tag() -> OwnTag {
     OwnTag { max_ulpdu: OWN_MAX_ULPDU as u16, flags: 0 }
+}
+
+/// What accepting has brought.
+pub(super) enum Accepted {
+    None,
+    /// One that was closed at once.
+    TooMany,
+    One(Slot, Socket, SockAddr),
 }
 
 /// A place among the connections whose request is awaited; given back when it is dropped.
