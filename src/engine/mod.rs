@@ -33,6 +33,8 @@ mod post;
 #[cfg(test)]
 mod removal_test;
 mod report;
+#[cfg(test)]
+mod reset_test;
 pub mod resolve;
 mod route;
 #[cfg(test)]

@@ -99,6 +99,8 @@ pub struct Endpoint {
     found: Option<io::Result<usize>>,
     /// The peer has sent its FIN, or an error waits.
     hung_up: bool,
+    /// The first error of a send that posting has met: the socket tells it once.
+    send_error: Option<Error>,
     blocked: bool,
     /// When a peer that has gone while a message waits for a receive is given up.
     give_up: Option<Instant>,
@@ -147,6 +149,7 @@ impl Endpoint {
             readable: false,
             found: None,
             hung_up: false,
+            send_error: None,
             blocked: false,
             give_up: None,
             ready_told: false,

@@ -67,7 +67,10 @@ impl Endpoint {
                     if agreed.rtr == Rtr::Read { FirstFrame::SendRead } else { FirstFrame::SendWrite };
                 self.start_stream(agreed, first);
                 events.push(Event::HandshakeDone);
-                self.flush()?;
+                // The peer has accepted: what comes now is the connection's, and no other address's.
+                if let Err(error) = self.send_gather() {
+                    self.note_send_error(&error);
+                }
                 events.push(Event::Established);
                 Ok(Progress::More)
             }

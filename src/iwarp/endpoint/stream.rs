@@ -51,15 +51,18 @@ impl Endpoint {
             // A key was revoked under a Read Response.
             Ok(_) if self.qp.fault().is_some() => Progress::More,
             Ok(_) => Progress::Waiting,
-            // The channel finds a failure by itself; posting has succeeded.
-            Err(_) => Progress::More,
+            // The channel tells of it; posting has succeeded.
+            Err(error) => {
+                self.note_send_error(&error);
+                Progress::More
+            }
         }
     }
 
     /// Sends what can be sent now, for a while.
     pub fn flush(&mut self) -> Result<Progress> {
         for _ in 0..BURST {
-            match self.send_gather().map_err(|error| established(Error::os("send", &error)))? {
+            match self.send_gather().map_err(|error| self.send_failed(&error))? {
                 Sent::All => {}
                 Sent::Part(_) => return Ok(Progress::Waiting),
                 Sent::Nothing => {
@@ -72,6 +75,18 @@ impl Endpoint {
         Ok(Progress::More)
     }
 
+    /// That the peer has closed before is for the channel to see.
+    pub(super) fn note_send_error(&mut self, error: &io::Error) {
+        if error.kind() != io::ErrorKind::BrokenPipe {
+            self.send_error.get_or_insert_with(|| established(Error::os("send", error)));
+        }
+    }
+
+    /// Why nothing more can be sent.
+    fn send_failed(&mut self, error: &io::Error) -> Error {
+        self.send_error.take().unwrap_or_else(|| established(Error::os("send", error)))
+    }
+
     /// What waited for the socket is gone, or goes.
     fn resume(&mut self) {
         if std::mem::take(&mut self.stalled) {
@@ -79,7 +94,7 @@ impl Endpoint {
         }
     }
 
-    fn send_gather(&mut self) -> io::Result<Sent> {
+    pub(super) fn send_gather(&mut self) -> io::Result<Sent> {
         let Some(socket) = &self.socket else { return Ok(Sent::Nothing) };
         let calls = &mut self.calls.send;
         let sent = self.qp.send(|pieces| {
@@ -149,11 +164,13 @@ impl Endpoint {
             self.ready_told = true;
             events.push(Event::Established);
         }
-        let sent = self.flush()?;
+        let sent = self.flush();
+        // What the peer has said tells more than what its socket has.
         if let Some(fault) = self.qp.fault() {
             events.push(Event::StreamError(fault.error.clone()));
             return Ok(Progress::Waiting);
         }
+        let sent = sent?;
         Ok(if received == Progress::More || sent == Progress::More {
             Progress::More
         } else {
@@ -240,7 +257,10 @@ impl Endpoint {
         }
     }
 
-    fn end_of_file(&self, unparsed: usize) -> Event {
+    fn end_of_file(&mut self, unparsed: usize) -> Event {
+        if let Some(error) = self.send_error.take() {
+            return Event::StreamError(error);
+        }
         if unparsed == 0 && self.qp.at_boundary() {
             return Event::Disconnected;
         }

@@ -1,0 +1,101 @@
+//! A peer of the iwarp provider that resets its connection, made of a plain socket.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use socket2::SockRef;
+
+use super::turns_test::{PATIENCE, accept, addr, channel, wait};
+use super::{
+    Channel, Conn, ConnectConfig, Engine, EngineConfig, ListenConfig, PROVIDER_IWARP, QpConfig, Target, kind,
+};
+use crate::iwarp::handshake::{CrcPolicy, Initiator, Limits, Offer, Responder};
+use crate::work::{Opcode, Payload, SendWr, by_value, flags};
+
+fn qp() -> QpConfig {
+    QpConfig { provider: PROVIDER_IWARP, ..QpConfig::default() }
+}
+
+/// Not a FIN, whatever it has not read.
+fn reset(socket: TcpStream) {
+    SockRef::from(&socket).set_linger(Some(Duration::ZERO)).unwrap();
+}
+
+fn post_send(conn: &Arc<Conn>) {
+    let payload = Payload::Inline(Default::default());
+    let mut wr = Some(SendWr { flags: flags::SIGNALED, ..SendWr::new(Opcode::Send, payload) });
+    conn.post(1, &mut by_value(|_| Ok(wr.take().unwrap()))).unwrap();
+}
+
+/// A connection that a plain socket has asked for.
+fn asked_for(server: &Arc<Channel>) -> (TcpStream, Arc<Conn>) {
+    let listener =
+        server.listen(&addr("127.0.0.1:0"), ListenConfig { qp: qp(), ..ListenConfig::default() }).unwrap();
+    let mut socket = TcpStream::connect(listener.info().local.as_socket().unwrap()).unwrap();
+    let initiator = Initiator::new(Offer { revision: 1, ..Offer::default() }).unwrap();
+    socket.write_all(initiator.request()).unwrap();
+    let conn = accept(&wait(&[server], kind::CONNECT_REQUEST));
+    wait(&[server], kind::ESTABLISHED);
+    (socket, conn)
+}
+
+/// The socket tells of a reset once; it may be a post that hears it.
+#[test]
+fn a_reset_that_a_post_meets_first_is_told() {
+    let engine = Engine::create(EngineConfig::default()).unwrap();
+    let server = channel(&engine);
+    let (socket, conn) = asked_for(&server);
+    // From here on posting sends at once.
+    post_send(&conn);
+    wait(&[&server], kind::COMPLETION);
+    reset(socket);
+    post_send(&conn);
+    let end = wait(&[&server], kind::DISCONNECTED);
+    assert_eq!(end.status, -libc::ECONNRESET);
+    wait(&[&server], kind::CLOSED);
+    drop(conn);
+    server.destroy().unwrap();
+    engine.destroy().unwrap();
+}
+
+/// What a peer that has accepted does then is the connection's: no other address is tried, whose terms would be others.
+#[test]
+fn an_accept_and_a_reset_are_a_connection_and_its_end() {
+    let engine = Engine::create(EngineConfig::default()).unwrap();
+    let client = channel(&engine);
+    let [first, second] = [(); 2].map(|()| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        listener
+    });
+    let targets = [&first, &second].map(|listener| listener.local_addr().unwrap().into()).to_vec();
+    let config = ConnectConfig { qp: qp(), ..ConnectConfig::default() };
+    let conn = client.connect(Target::Addresses(targets), config).unwrap();
+    let end = Instant::now() + PATIENCE;
+    let limits = Limits { ird: 1, ord: 1, crc: CrcPolicy::Off, offer_crc: false, max_revision: 2, tag: None };
+    let mut responder = Responder::new(limits);
+    let (mut peer, mut request) = (None::<TcpStream>, [0; 512]);
+    let asked = loop {
+        assert!(Instant::now() < end, "no request");
+        client.run(Some(Duration::from_millis(1))).unwrap();
+        peer = peer.or_else(|| first.accept().ok().map(|(socket, _)| socket));
+        let Some(socket) = &mut peer else { continue };
+        socket.set_nonblocking(true).unwrap();
+        if let Ok(count) = socket.read(&mut request) {
+            break responder.input(&request[..count]).unwrap().1;
+        }
+    };
+    assert!(asked.is_some());
+    let mut peer = peer.unwrap();
+    peer.write_all(&responder.accept(b"", 1, 1).unwrap().0).unwrap();
+    reset(peer);
+    assert_eq!(wait(&[&client], kind::ESTABLISHED).status, 0);
+    assert_eq!(wait(&[&client], kind::DISCONNECTED).status, -libc::ECONNRESET);
+    wait(&[&client], kind::CLOSED);
+    assert!(second.accept().is_err(), "the other address was not tried");
+    drop(conn);
+    client.destroy().unwrap();
+    engine.destroy().unwrap();
+}
