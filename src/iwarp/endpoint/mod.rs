@@ -322,7 +322,7 @@ impl Endpoint {
                 self.after_accept(events);
                 Progress::More
             }),
-            Phase::Streaming if self.blocked && ready.closed => self.check_blocked(),
+            Phase::Streaming if self.is_stuck() || (self.blocked && ready.closed) => self.check_blocked(),
             Phase::Streaming => self.stream(buffer, events),
         };
         result.unwrap_or_else(|error| {
@@ -331,11 +331,17 @@ impl Endpoint {
         })
     }
 
+    /// A message waits for a receive, and there still is none.
+    fn is_stuck(&self) -> bool {
+        self.blocked && !self.qp.has_receive()
+    }
+
     /// While a message waits for a receive nothing is read, so that an error, or the peer's end, would go unnoticed.
     fn check_blocked(&mut self) -> Result<Progress> {
         self.watch_blocked();
         let error = self.socket.as_ref().map_or(Ok(()), Socket::take_error);
-        error.map(|()| Progress::Waiting).map_err(established)
+        error.map_err(established)?;
+        self.flush()
     }
 
     /// A peer that has gone is not waited for without end.

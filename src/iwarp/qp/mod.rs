@@ -197,6 +197,11 @@ impl QueuePair {
         (self.sq.len(), self.rq.len())
     }
 
+    /// Whether a message would find a receive.
+    pub fn has_receive(&self) -> bool {
+        self.rq.ready()
+    }
+
     /// What has been counted.
     pub fn counters(&self) -> Counters {
         self.counters
