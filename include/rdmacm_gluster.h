@@ -941,7 +941,8 @@ typedef struct rcg_rpc_attr {
      */
     uint32_t inline_recv;
     /**
-     * Octets that a peer's call may have in chunks, to 1 GiB; 0 = 1 MiB.
+     * Octets that a peer's call may have in chunks, to 1 GiB; 0 = 1 MiB. Of all its calls together as many are read at a time, or
+     * 16 MiB where that is more; the others wait until some have been answered.
      */
     uint32_t max_payload;
     /**

@@ -55,7 +55,8 @@ pub struct rcg_rpc_attr {
     pub inline_send: u32,
     /// Octets of each receive, likewise.
     pub inline_recv: u32,
-    /// Octets that a peer's call may have in chunks, to 1 GiB; 0 = 1 MiB.
+    /// Octets that a peer's call may have in chunks, to 1 GiB; 0 = 1 MiB. Of all its calls together as many are read at a time, or
+    /// 16 MiB where that is more; the others wait until some have been answered.
     pub max_payload: u32,
     /// RCG_RPC_NO_PRIVATE_DATA, RCG_RPC_GLUSTERFS, RCG_RPC_NO_PADS, RCG_RPC_GLUSTERFS_IF_SILENT, RCG_RPC_STANDING_KEYS,
     /// RCG_RPC_ANSWERED_LATER.

@@ -18,6 +18,8 @@ const DEFAULT_PAYLOAD: usize = 1 << 20;
 const MAX_PAYLOAD: usize = 1 << 30;
 /// What a long call may have besides its payload.
 const HEAD_ROOM: usize = 65_536;
+/// See [`Config::most_held`].
+const MOST_HELD: u64 = 16 << 20;
 /// Receives beyond the credits: of answers to what went wrong, and of calls that come before a grant has shrunk.
 const SLACK: u32 = 8;
 /// The shortest send queue: a reply in many segments goes out in several batches.
@@ -80,6 +82,12 @@ impl Config {
     /// Octets that all chunks of a call may have together.
     pub(super) fn max_call(&self) -> u64 {
         (self.max_payload + HEAD_ROOM) as u64
+    }
+
+    /// Octets of the peer's calls that are read, or have been, at the same time; what is over that waits. One that sends
+    /// little could otherwise have as many of our octets in use, and registered, as it has credits for.
+    pub(super) fn most_held(&self) -> u64 {
+        self.max_call().max(MOST_HELD)
     }
 
     /// Most sends that can be waiting for room at once while the peer keeps to its credits: of each call that it has made the

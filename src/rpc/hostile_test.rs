@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::session_test::{
     Pair, REPLY, RESULT, SMALL, SOURCE, Side, both, call_head, message, octets, piece, reply_head, words,
 };
-use super::{Call, Payload, Reply, kind};
+use super::{Call, Config, Payload, Reply, kind};
 use crate::engine::{Event, Random, key, kind as base, sweep};
 use crate::memory::Access;
 use crate::work::{Opcode, Payload as Octets, SendWr, SgeList, by_value};
@@ -259,4 +259,44 @@ fn a_peer_that_reads_nothing_is_left() {
     client.conn().close().unwrap();
     while pair.poll().is_none_or(|event| event.kind != base::CLOSED) {}
     pair.assert_clean();
+}
+
+/// A message of a hundred octets can ask for megabytes of the server's memory; not all of them at once.
+#[test]
+fn chunks_wait_for_others() {
+    const SEGMENT: u32 = 1 << 19;
+    let config = Config { max_payload: 8 << 20, ..SMALL };
+    let pair = Pair::with(false, None, Some(config));
+    let (client, server) = (&pair.client, &pair.server);
+    let rights = Access::from_bits(7).unwrap();
+    let key = key(&client.region, Some(client.conn()), 0, SEGMENT as usize, rights).unwrap();
+    let at = client.region.base() as u64;
+    let segment = [1, 40, key, SEGMENT, (at >> 32) as u32, at as u32];
+    for xid in 1..=SMALL.credits {
+        let rpc = [xid, 0, 2, 100_003, 4, 1, 0, 0, 0, 0, 0];
+        let call = [&[xid, 1, 1, 0][..], &segment.repeat(16), &[0, 0, 0], &rpc].concat();
+        say(client, 2 + xid, &words(&call));
+    }
+    // Two of 8 MiB each are allowed.
+    let mut calls = Vec::new();
+    let turns = |until: usize, calls: &mut Vec<Event>| {
+        let began = Instant::now();
+        let mut idle = 0;
+        while calls.len() < until || idle < 20 {
+            assert!(began.elapsed() < 4 * PATIENCE, "{} calls of {until}", calls.len());
+            let event = pair.poll();
+            idle = if event.is_some() { 0 } else { idle + 1 };
+            calls.extend(event.filter(|event| event.kind == kind::CALL));
+        }
+        assert_eq!(calls.len(), until);
+    };
+    turns(2, &mut calls);
+    for done in 0..SMALL.credits as usize {
+        let asked = message(&calls[done]);
+        let reply = Reply { payloads: Vec::new(), head: reply_head(asked.view().xid, 24), user: 1 };
+        server.session().reply(server.conn(), asked.call(), reply).unwrap();
+        turns((3 + done).min(SMALL.credits as usize), &mut calls);
+    }
+    drop(calls);
+    Promises::default().end(pair, u32::MAX);
 }

@@ -1,6 +1,6 @@
 //! The calls that the peer has made.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::gluster;
@@ -32,6 +32,10 @@ struct Asked {
     credits: u32,
     /// The message of the receive, behind its header.
     inline: Vec<u8>,
+    /// The read list, in the order of its positions.
+    reads: Vec<ReadSegment>,
+    /// Octets of what is being read, or has been.
+    held: u64,
     pulled: Vec<Pulled>,
     writes: Vec<Vec<Segment>>,
     reply: Option<Vec<Segment>>,
@@ -46,6 +50,10 @@ struct Asked {
 pub(super) struct Responder {
     calls: HashMap<u64, Asked>,
     last: u64,
+    /// Octets that all calls hold.
+    held: u64,
+    /// Calls whose chunks are not read before others have been answered.
+    deferred: VecDeque<u64>,
 }
 
 impl Responder {
@@ -79,37 +87,65 @@ impl Responder {
             xid,
             credits,
             inline: rpc.and_then(|at| message.get(at..)).map(<[u8]>::to_vec).unwrap_or_default(),
+            reads: chunks.reads.segments().collect(),
+            held: 0,
             pulled: Vec::new(),
             writes: chunks.writes.chunks().map(|chunk| chunk.segments().collect()).collect(),
             reply: chunks.reply.map(|chunk| chunk.segments().collect()),
             key: the_key(chunks),
             message: None,
         };
+        if asked.check(core, rpc.is_none()).is_err() {
+            core.counters.bad += 1;
+            return core.complain(conn, xid, VERSION, Complaint::Chunk);
+        }
         self.last += 1;
-        let call = self.last;
-        let pulls = asked.pulls(core, conn, chunks, rpc.is_none());
-        match pulls {
-            Ok(None) => {
-                self.calls.insert(call, asked);
-                self.deliver(core, conn, call);
-            }
-            Ok(Some(ops)) => {
-                core.counters.reads += 1;
-                let sent = core.outbox.send(conn, ops, Vec::new(), Then::Pulled(call));
-                self.calls.insert(call, asked);
-                if sent.is_err() {
-                    self.drop_call(core, conn, call);
-                }
-            }
-            Err(_) => {
-                core.counters.bad += 1;
-                core.complain(conn, xid, VERSION, Complaint::Chunk);
-            }
+        let (call, reads) = (self.last, !asked.reads.is_empty());
+        self.calls.insert(call, asked);
+        if reads {
+            self.deferred.push_back(call);
+            self.go_on(core, conn);
+        } else {
+            self.deliver(core, conn, call);
         }
     }
 
-    /// Tells the application of a call whose chunks are here.
-    pub(super) fn deliver(&mut self, core: &mut Core, conn: &Arc<Conn>, call: u64) {
+    /// Has chunks read of the calls whose turn it is, as long as there is room.
+    fn go_on(&mut self, core: &mut Core, conn: &Arc<Conn>) {
+        while let Some(call) = self.deferred.front().copied() {
+            let octets = self.calls.get(&call).map_or(0, Asked::octets);
+            if self.held > 0 && self.held + octets > core.config.most_held() {
+                return;
+            }
+            self.deferred.pop_front();
+            self.pull(core, conn, call);
+        }
+    }
+
+    fn pull(&mut self, core: &mut Core, conn: &Arc<Conn>, call: u64) {
+        let Some(asked) = self.calls.get_mut(&call) else { return };
+        asked.held = asked.octets();
+        self.held += asked.held;
+        match asked.pulls(core, conn) {
+            Ok(ops) if ops.is_empty() => self.deliver(core, conn, call),
+            Ok(ops) => {
+                core.counters.reads += 1;
+                if core.outbox.send(conn, ops, Vec::new(), Then::Pulled(call)).is_err() {
+                    self.drop_call(core, conn, call);
+                }
+            }
+            Err(_) => self.drop_call(core, conn, call),
+        }
+    }
+
+    /// The chunks of a call are here.
+    pub(super) fn pulled(&mut self, core: &mut Core, conn: &Arc<Conn>, call: u64) {
+        self.deliver(core, conn, call);
+        self.go_on(core, conn);
+    }
+
+    /// Tells the application of a call.
+    fn deliver(&mut self, core: &mut Core, conn: &Arc<Conn>, call: u64) {
         let Some(asked) = self.calls.get_mut(&call) else { return };
         let Some((parts, data)) = asked.assemble(core, call) else { return self.drop_call(core, conn, call) };
         let message = Arc::new(Message::new(parts));
@@ -125,9 +161,15 @@ impl Responder {
 
     /// Answers a call that makes no sense.
     fn drop_call(&mut self, core: &mut Core, conn: &Arc<Conn>, call: u64) {
+        let Some(xid) = self.calls.get(&call).map(|asked| asked.xid) else { return };
+        core.counters.bad += 1;
+        core.complain(conn, xid, VERSION, Complaint::Chunk);
+        self.forget(core, call);
+    }
+
+    fn forget(&mut self, core: &mut Core, call: u64) {
         if let Some(asked) = self.calls.remove(&call) {
-            core.counters.bad += 1;
-            core.complain(conn, asked.xid, VERSION, Complaint::Chunk);
+            self.held -= asked.held;
             asked.recycle(core);
         }
     }
@@ -141,7 +183,8 @@ impl Responder {
         let xid = self.told(call)?.xid;
         core.complain(conn, xid, VERSION, Complaint::Chunk);
         trace::rpc_reply_sent(core.id, xid);
-        self.calls.remove(&call).into_iter().for_each(|asked| asked.recycle(core));
+        self.forget(core, call);
+        self.go_on(core, conn);
         Ok(())
     }
 
@@ -161,7 +204,7 @@ impl Responder {
         let user = reply.user;
         if core.active && core.is_gluster() {
             // Its servers count on no answer, and end the connection that brings one.
-            self.calls.remove(&call).into_iter().for_each(|asked| asked.recycle(core));
+            self.forget(core, call);
             core.tell(Event { kind: kind::ANSWERED, user, ..Event::default() });
             conn.wake();
             return Ok(());
@@ -170,7 +213,8 @@ impl Responder {
         let xid = asked.xid;
         core.outbox.send(conn, ops, blocks, Then::Answered(user))?;
         trace::rpc_reply_sent(core.id, xid);
-        self.calls.remove(&call).into_iter().for_each(|asked| asked.recycle(core));
+        self.forget(core, call);
+        self.go_on(core, conn);
         Ok(())
     }
 }
@@ -187,29 +231,31 @@ fn the_key(chunks: &Chunks<'_>) -> Option<u32> {
 }
 
 impl Asked {
-    /// The RDMA Reads that bring a call's chunks, in the order of their positions; `None` = it has none.
-    fn pulls(
-        &mut self,
-        core: &mut Core,
-        conn: &Arc<Conn>,
-        chunks: &Chunks<'_>,
-        long: bool,
-    ) -> Result<Option<Vec<Op>>> {
-        let invalid = || Error::invalid("the read list makes no sense");
-        let mut list: Vec<ReadSegment> = chunks.reads.segments().collect();
+    /// Puts the read list in order, or says that it makes no sense. `long`: there has to be a chunk at position 0.
+    fn check(&mut self, core: &Core, long: bool) -> Result<()> {
         if core.is_gluster() {
-            gluster::mend(&mut list, long);
+            gluster::mend(&mut self.reads, long);
         }
         // Those of one position stay in their order.
-        list.sort_by_key(|read| read.position);
-        let total: u64 = list.iter().map(|read| u64::from(read.segment.length)).sum();
-        let at_start = list.first().is_some_and(|read| read.position == 0);
-        let backwards = core.active && !(list.is_empty() && self.writes.is_empty() && self.reply.is_none());
-        if total > core.config.max_call() || at_start != long || backwards {
-            return Err(invalid());
+        self.reads.sort_by_key(|read| read.position);
+        let at_start = self.reads.first().is_some_and(|read| read.position == 0);
+        let backwards =
+            core.active && !(self.reads.is_empty() && self.writes.is_empty() && self.reply.is_none());
+        if self.octets() > core.config.max_call() || at_start != long || backwards {
+            return Err(Error::invalid("the read list makes no sense"));
         }
+        Ok(())
+    }
+
+    /// Octets of the chunks that are to be read.
+    fn octets(&self) -> u64 {
+        self.reads.iter().map(|read| u64::from(read.segment.length)).sum()
+    }
+
+    /// The RDMA Reads that bring a call's chunks.
+    fn pulls(&mut self, core: &mut Core, conn: &Arc<Conn>) -> Result<Vec<Op>> {
         let mut ops = Vec::new();
-        for chunk in list.chunk_by(|one, next| one.position == next.position) {
+        for chunk in self.reads.chunk_by(|one, next| one.position == next.position) {
             let octets: usize = chunk.iter().map(|read| read.segment.length as usize).sum();
             let position = chunk.first().map_or(0, |read| read.position);
             let block = core.pool.take(conn.engine().keys(), octets)?;
@@ -223,7 +269,7 @@ impl Asked {
             }
             self.pulled.push(Pulled { position, octets, block });
         }
-        Ok((!ops.is_empty()).then_some(ops))
+        Ok(ops)
     }
 
     /// What the application gets: and where the message is, unless it came with the receive. `None`: it makes no sense.

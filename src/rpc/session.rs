@@ -303,7 +303,7 @@ impl State {
             Some(Then::Answered(user)) => {
                 core.tell(Event { kind: kind::ANSWERED, user, ..Event::default() });
             }
-            Some(Then::Pulled(call)) => responder.deliver(core, conn, call),
+            Some(Then::Pulled(call)) => responder.pulled(core, conn, call),
             Some(Then::Told(user)) => requester.told(core, user),
             Some(Then::Nothing) | None => {}
         }
