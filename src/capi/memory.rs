@@ -133,8 +133,8 @@ pub unsafe extern "C" fn rcg_mr_deregister(mr: *mut rcg_mr) -> c_int {
 /// region is deregistered, or until its connection ends.
 ///
 /// Memory that changes while a peer reads more than 4096 octets of it: the peer gets the old, the new or a mixture, but with
-/// CRC (provider iwarp) its sum may be wrong, and then the connection ends. Where a peer has a key to write to the region
-/// that can't be: it costs a copy.
+/// CRC (provider iwarp) its sum may be wrong, and then the connection ends. Where a peer has had a key to write to the region
+/// since before the Read came that can't be: it costs a copy.
 ///
 /// `conn`: the connection whose peer may use the key. NULL = those of all connections of the engine with provider iwarp: a
 /// device has keys of its own, so that with provider verbs a connection has to be named.

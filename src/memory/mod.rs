@@ -14,5 +14,6 @@ pub use arena::{Arena, ArenaConfig};
 pub use block::Block;
 pub use keys::{Key, KeyFault, KeyTable, Owner};
 pub use receive_pool::ReceivePool;
+pub(crate) use region::WriteGrant;
 pub use region::{Access, Region};
 pub use registration::{Hold, Purpose};

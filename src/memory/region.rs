@@ -1,8 +1,8 @@
 //! A registered region: its bounds, its rights, who uses it now and the keys that lead to it.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 use super::keys::{KeyTable, Owner};
 use super::registration::{Hold, Purpose, Registrations};
@@ -197,6 +197,12 @@ impl Region {
         self.write_keys.fetch_sub(1, Ordering::AcqRel);
     }
 
+    /// That a device lets a peer write to it, for as long as what is returned lives.
+    pub(crate) fn grant_writing(self: &Arc<Self>) -> WriteGrant {
+        self.count_write_key();
+        WriteGrant(Arc::downgrade(self))
+    }
+
     /// Whether posted operations hold pieces of it.
     pub fn in_use(&self) -> bool {
         self.uses.load(Ordering::Acquire) & !CLOSED != 0
@@ -307,6 +313,17 @@ impl Region {
             Err(uses) => {
                 Err(Error::state(libc::EBUSY, format!("{uses} posted operations still use the region")))
             }
+        }
+    }
+}
+
+/// See [`Region::grant_writing`].
+pub(crate) struct WriteGrant(Weak<Region>);
+
+impl Drop for WriteGrant {
+    fn drop(&mut self) {
+        if let Some(region) = self.0.upgrade() {
+            region.forget_write_key();
         }
     }
 }

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use super::sys::{CmId, DeviceHandle, Mr, Pd, await_softirqs};
 use crate::error::{Error, Reason, Result};
-use crate::memory::{Access, Hold, Purpose, Region};
+use crate::memory::{Access, Hold, Purpose, Region, WriteGrant};
 use crate::verbs::types::{DeviceLimits, Rights};
 
 /// Vendor number of the kernel's soft iWARP, whose user library sends every invalidate for STag 0.
@@ -38,7 +38,7 @@ pub(crate) struct Device {
 
 /// A registration, ended once.
 struct Registered {
-    mr: Mutex<Option<Mr>>,
+    mr: Mutex<Option<(Mr, Option<WriteGrant>)>>,
     /// siw looks at a key and then copies what one buffer of the network's holds; ending the registration does not wait for
     /// that (Linux 6.1: `siw_proc_write`, `siw_mr_drop_mem`).
     lingers: bool,
@@ -101,7 +101,7 @@ impl Device {
             _ => Err(error),
         })?;
         let key = mr.local_key();
-        self.keep(region, purpose, key, mr)
+        self.keep(region, purpose, key, (mr, None))
     }
 
     /// A key by which a peer reaches a part of the region.
@@ -121,7 +121,8 @@ impl Device {
         };
         let mr = self.register((region.base().wrapping_add(offset), length), rights)?;
         let key = mr.remote_key();
-        self.keep(region, Purpose::Remote, key, mr)
+        let grant = write.then(|| region.grant_writing());
+        self.keep(region, Purpose::Remote, key, (mr, grant))
     }
 
     fn register(&self, (addr, length): (*mut u8, usize), rights: Rights) -> Result<Mr> {
@@ -130,7 +131,13 @@ impl Device {
         unsafe { Mr::new(&pd, addr, length, rights) }.map_err(|error| self.explain(error, length))
     }
 
-    fn keep(&self, region: &Arc<Region>, purpose: Purpose, key: u32, mr: Mr) -> Result<u32> {
+    fn keep(
+        &self,
+        region: &Arc<Region>,
+        purpose: Purpose,
+        key: u32,
+        mr: (Mr, Option<WriteGrant>),
+    ) -> Result<u32> {
         let lingers = self.limits.is_siw() && purpose != Purpose::Local;
         let hold = Arc::new(Registered { mr: Mutex::new(Some(mr)), lingers });
         let mut registered = self.registered.lock();
