@@ -90,8 +90,10 @@ pub struct Endpoint {
     policy: Policy,
     /// Handshake octets that the socket has not taken yet.
     out: Vec<u8>,
-    /// Received octets that could not be parsed yet.
+    /// Received octets that could not be parsed yet, behind those that have been.
     stash: Vec<u8>,
+    /// Octets of the stash that have been parsed since; never all of them.
+    parsed: usize,
     qp: QueuePair,
     /// The socket may have more to read.
     readable: bool,
@@ -145,6 +147,7 @@ impl Endpoint {
             phase: Phase::Idle,
             out: Vec::new(),
             stash: Vec::new(),
+            parsed: 0,
             qp: QueuePair::new(caps, stream, keys, stages)?,
             readable: false,
             found: None,
@@ -275,6 +278,7 @@ impl Endpoint {
         self.phase = Phase::Idle;
         self.out.clear();
         self.stash.clear();
+        self.parsed = 0;
         self.readable = false;
         self.found = None;
         self.hung_up = false;

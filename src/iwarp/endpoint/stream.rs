@@ -179,30 +179,9 @@ impl Endpoint {
     }
 
     fn receive(&mut self, buffer: &mut [u8], events: &mut Vec<Event>) -> Result<Progress> {
-        let mut have = self.stash.len();
-        if let Some(start) = buffer.get_mut(..have) {
-            start.copy_from_slice(&self.stash);
-        }
-        self.stash.clear();
+        let Some(mut have) = self.parse_stash(buffer) else { return Ok(Progress::Waiting) };
         let mut budget = READ_BUDGET;
         while budget > 0 {
-            if have > 0 {
-                let input = self.qp.input(buffer.get(..have).unwrap_or_default());
-                buffer.copy_within(input.consumed..have, 0);
-                have -= input.consumed;
-                let blocked = input.stop == Stop::Blocked;
-                match (std::mem::replace(&mut self.blocked, blocked), blocked) {
-                    (false, true) => trace::recv_stall(self.stream),
-                    (true, false) => trace::recv_resume(self.stream),
-                    _ => {}
-                }
-                self.give_up = self.give_up.filter(|_| self.blocked);
-                self.watch_blocked();
-                if input.stop != Stop::More {
-                    self.keep(buffer, have);
-                    return Ok(Progress::Waiting);
-                }
-            }
             match self.read_on(buffer, have)? {
                 None => {
                     self.keep(buffer, have);
@@ -218,10 +197,51 @@ impl Endpoint {
                     budget = budget.saturating_sub(placed + behind);
                 }
             }
+            if have > 0 {
+                let input = self.qp.input(buffer.get(..have).unwrap_or_default());
+                buffer.copy_within(input.consumed..have, 0);
+                have -= input.consumed;
+                if !self.goes_on(input.stop) {
+                    self.keep(buffer, have);
+                    return Ok(Progress::Waiting);
+                }
+            }
         }
-        // `have` holds octets not parsed yet: come back at once.
         self.keep(buffer, have);
         Ok(Progress::More)
+    }
+
+    /// Parses what was kept, where it is; `None` = it goes no further. What wants more octets moves to the buffer: how many.
+    fn parse_stash(&mut self, buffer: &mut [u8]) -> Option<usize> {
+        if self.stash.is_empty() {
+            return Some(0);
+        }
+        let input = self.qp.input(self.stash.get(self.parsed..).unwrap_or_default());
+        self.parsed += input.consumed;
+        let goes_on = self.goes_on(input.stop);
+        let rest = self.stash.get(self.parsed..).unwrap_or_default();
+        let have = rest.len();
+        if let Some(start) = buffer.get_mut(..have).filter(|_| goes_on) {
+            start.copy_from_slice(rest);
+        }
+        if goes_on || have == 0 {
+            self.stash.clear();
+            self.parsed = 0;
+        }
+        goes_on.then_some(have)
+    }
+
+    /// Whether what has been parsed wants more; notes whether a message waits for a receive.
+    fn goes_on(&mut self, stop: Stop) -> bool {
+        let blocked = stop == Stop::Blocked;
+        match (std::mem::replace(&mut self.blocked, blocked), blocked) {
+            (false, true) => trace::recv_stall(self.stream),
+            (true, false) => trace::recv_resume(self.stream),
+            _ => {}
+        }
+        self.give_up = self.give_up.filter(|_| self.blocked);
+        self.watch_blocked();
+        stop == Stop::More
     }
 
     /// Reads behind the `have` octets that wait for more or, where none wait and a long segment is open, straight to
