@@ -1,4 +1,4 @@
-//! A peer of the iwarp provider that resets its connection, made of a plain socket.
+//! A peer of the iwarp provider that leaves at once; where it resets its connection it is a plain socket.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
-use super::turns_test::{PATIENCE, accept, addr, channel, wait};
+use super::turns_test::{PATIENCE, accept, addr, channel, next, wait};
 use super::{
     Channel, Conn, ConnectConfig, Engine, EngineConfig, ListenConfig, PROVIDER_IWARP, QpConfig, Target, kind,
 };
@@ -39,6 +39,36 @@ fn asked_for(server: &Arc<Channel>) -> (TcpStream, Arc<Conn>) {
     let conn = accept(&wait(&[server], kind::CONNECT_REQUEST));
     wait(&[server], kind::ESTABLISHED);
     (socket, conn)
+}
+
+/// A message and the end in one read are a connection, a message and its end.
+#[test]
+fn a_message_and_the_end_come_in_their_order() {
+    let engine = Engine::create(EngineConfig::default()).unwrap();
+    let (client, server) = (channel(&engine), channel(&engine));
+    let config = QpConfig { recv_size: 64, recv_count: 4, ..qp() };
+    let listen = ListenConfig { qp: config, ..ListenConfig::default() };
+    let listener = server.listen(&addr("127.0.0.1:0"), listen).unwrap();
+    let target = Target::Addresses(vec![listener.info().local]);
+    let conn = client.connect(target, ConnectConfig { qp: qp(), ..ConnectConfig::default() }).unwrap();
+    let peer = accept(&wait(&[&client, &server], kind::CONNECT_REQUEST));
+    // From here on the server's channel does not run, until all of the client's is there.
+    server.run(Some(Duration::ZERO)).unwrap();
+    wait(&[&client], kind::ESTABLISHED);
+    post_send(&conn);
+    conn.disconnect().unwrap();
+    wait(&[&client], kind::COMPLETION);
+    for _ in 0..4 {
+        client.run(Some(Duration::from_millis(1))).unwrap();
+    }
+    let kinds = [(); 3].map(|()| next(&[&server]).kind);
+    assert_eq!(kinds, [kind::ESTABLISHED, kind::RECV, kind::DISCONNECTED]);
+    wait(&[&client, &server], kind::CLOSED);
+    wait(&[&client, &server], kind::CLOSED);
+    drop((conn, peer, listener));
+    client.destroy().unwrap();
+    server.destroy().unwrap();
+    engine.destroy().unwrap();
 }
 
 /// The socket tells of a reset once; it may be a post that hears it.

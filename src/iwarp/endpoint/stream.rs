@@ -159,11 +159,9 @@ impl Endpoint {
 
     /// Reads, parses and sends for a while.
     pub(super) fn stream(&mut self, buffer: &mut [u8], events: &mut Vec<Event>) -> Result<Progress> {
-        let received = self.receive(buffer, events)?;
-        if !self.ready_told && self.qp.heard() {
-            self.ready_told = true;
-            events.push(Event::Established);
-        }
+        let received = self.receive(buffer, events);
+        self.tell_ready(events);
+        let received = received?;
         let sent = self.flush();
         // What the peer has said tells more than what its socket has.
         if let Some(fault) = self.qp.fault() {
@@ -178,6 +176,14 @@ impl Endpoint {
         })
     }
 
+    /// A responder's connection is established when the peer has spoken, even if it has left since.
+    fn tell_ready(&mut self, events: &mut Vec<Event>) {
+        if !self.ready_told && self.qp.heard() {
+            self.ready_told = true;
+            events.push(Event::Established);
+        }
+    }
+
     fn receive(&mut self, buffer: &mut [u8], events: &mut Vec<Event>) -> Result<Progress> {
         let Some(mut have) = self.parse_stash(buffer) else { return Ok(Progress::Waiting) };
         let mut budget = READ_BUDGET;
@@ -188,6 +194,7 @@ impl Endpoint {
                     return Ok(Progress::Waiting);
                 }
                 Some(Direct { placed: 0, behind: 0 }) => {
+                    self.tell_ready(events);
                     events.push(self.end_of_file(have));
                     self.readable = false;
                     return Ok(Progress::Waiting);
