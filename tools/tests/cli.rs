@@ -1,5 +1,7 @@
 //! What an administrator types, and what programs read of it.
 
+mod common;
+
 use std::io::Read;
 use std::process::{Child, ChildStdout, Stdio};
 
@@ -7,11 +9,7 @@ use assert_cmd::Command;
 use assert_cmd::cargo::CommandCargoExt;
 use serde_json::Value;
 
-fn rcg(args: &[&str]) -> Command {
-    let mut command = Command::cargo_bin("rcg").unwrap();
-    command.args(args).timeout(std::time::Duration::from_secs(60));
-    command
-}
+use common::{Watched, rcg, watch};
 
 /// The output of a command that ends with `code`, as JSON.
 fn json(args: &[&str], code: i32) -> Value {
@@ -216,11 +214,6 @@ fn a_server_that_is_not_there_is_an_error() {
     }
 }
 
-/// What `rcg` says of the sockets in `dir`.
-fn watch(dir: &std::path::Path, args: &[&str]) -> std::process::Output {
-    rcg(&[args, &["--dir", dir.to_str().unwrap()]].concat()).output().unwrap()
-}
-
 #[test]
 fn dump_and_top_show_live_connections() {
     use std::os::unix::fs::PermissionsExt;
@@ -271,37 +264,6 @@ fn dump_and_top_show_live_connections() {
     assert!(std::fs::read_dir(dir.path()).unwrap().next().is_none(), "the socket is left");
     let output = watch(dir.path(), &["dump", "--json"]);
     assert_eq!((output.status.code(), output.stdout.trim_ascii()), (Some(1), &b"[]"[..]));
-}
-
-/// A command of this test's own whose engine has a statistics socket in `dir`, until it is dropped.
-struct Watched(Child);
-
-impl Watched {
-    fn new(dir: &std::path::Path, args: &[&str]) -> Self {
-        let mut command = std::process::Command::cargo_bin("rcg").unwrap();
-        command.args(args).env("RCG_STATS_DIR", dir).stdout(Stdio::null()).stderr(Stdio::null());
-        Self(command.spawn().unwrap())
-    }
-
-    /// What its engine says, once `found` finds something there.
-    fn once<T>(&self, dir: &std::path::Path, found: impl Fn(&Value) -> Option<T>) -> T {
-        let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
-        loop {
-            let output = watch(dir, &["dump", "--json", "--pid", &self.0.id().to_string()]);
-            let dumps: Value = serde_json::from_slice(&output.stdout).unwrap();
-            if let Some(found) = found(&dumps[0]) {
-                return found;
-            }
-            assert!(std::time::Instant::now() < end, "{dumps}");
-        }
-    }
-}
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
 }
 
 #[test]

@@ -27,6 +27,8 @@ const LONG: usize = 68 << 10;
 const BACKCHANNEL_REPLY: usize = 900;
 /// How long a connection that is coming may take.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// How long what is queued for TCP may take once the connection has ended.
+const LINGER: Duration = Duration::from_secs(3);
 
 /// A message for TCP, in pieces, and what they live in.
 pub(crate) struct Record {
@@ -35,7 +37,7 @@ pub(crate) struct Record {
 }
 
 // SAFETY: what the spans point to lives in `_keep`, or is lent by the library until the call is answered, which happens
-// when a reply has come to this very record.
+// when a reply has come to this very record, or until the connection goes, which whoever writes the record holds.
 unsafe impl Send for Record {}
 
 /// A call that came by TCP.
@@ -58,6 +60,10 @@ struct Asked {
 struct State {
     established: bool,
     ended: bool,
+    /// Where messages for TCP are queued; none once it has ended, so that their writer does.
+    out: Option<Sender<Record>>,
+    /// Nobody writes to TCP any more.
+    written: bool,
     last: usize,
     made: HashMap<usize, Made>,
     asked: HashMap<u32, Asked>,
@@ -102,7 +108,6 @@ pub(crate) struct Bridge {
     /// This side has connected over RDMA: calls that come by TCP go out with chunks.
     active: bool,
     credits: usize,
-    out: Sender<Record>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -118,8 +123,8 @@ impl Bridge {
         tcp.set_nodelay(true)?;
         let (out, records) = std::sync::mpsc::channel();
         Totals::add(&totals.bridges, 1);
-        let (state, changed) = Default::default();
-        let bridge = Self { conn, tcp, pools, totals, active, credits, out, state, changed };
+        let state = Mutex::new(State { out: Some(out), ..State::default() });
+        let bridge = Self { conn, tcp, pools, totals, active, credits, state, changed: Condvar::new() };
         Ok((Arc::new(bridge), records))
     }
 
@@ -129,28 +134,41 @@ impl Bridge {
 
     /// Writes records until nobody makes any, or nobody takes them.
     pub(crate) fn write(&self, records: &Receiver<Record>) {
-        let Ok(mut tcp) = self.tcp.try_clone() else { return self.end() };
         for record in records {
             // SAFETY: see `Record`.
             let span =
                 |(addr, octets): &(*const u8, usize)| unsafe { std::slice::from_raw_parts(*addr, *octets) };
             let pieces: Vec<&[u8]> = record.spans.iter().map(span).collect();
-            if record::write(&mut tcp, &pieces).is_err() {
-                return self.end();
+            if record::write(&mut &self.tcp, &pieces).is_err() {
+                break;
             }
         }
+        self.written();
+    }
+
+    /// Nothing more is written.
+    pub(crate) fn written(&self) {
+        self.end();
+        self.state().written = true;
+        self.changed.notify_all();
     }
 
     /// Reads records until there are no more.
     pub(crate) fn read(&self) {
-        let Ok(mut tcp) = self.tcp.try_clone() else { return self.end() };
         if self.wait_until(|state| state.established, Some(PATIENCE)) {
-            while let Ok(true) = self.read_one(&mut tcp) {}
+            // What has come before the end can still be read after it.
+            while !self.state().ended && matches!(self.read_one(&mut &self.tcp), Ok(true)) {}
         }
         self.end();
     }
 
-    fn read_one(&self, tcp: &mut TcpStream) -> Result<bool, Box<dyn std::error::Error>> {
+    /// Leaves TCP, after the end: when all is written, or nobody takes it.
+    pub(crate) fn leave_tcp(&self) {
+        drop(self.changed.wait_timeout_while(self.state(), LINGER, |state| !state.written));
+        let _ = self.tcp.shutdown(Shutdown::Both);
+    }
+
+    fn read_one(&self, tcp: &mut &TcpStream) -> Result<bool, Box<dyn std::error::Error>> {
         let mut buffer = self.pools.source()?;
         let Some(length) = record::read(tcp, buffer.octets_mut())? else { return Ok(false) };
         let message = buffer.octets().get(..length).unwrap_or_default();
@@ -181,10 +199,19 @@ impl Bridge {
         self.ended();
     }
 
+    /// It has ended: nothing more is read from TCP, and no more queued for it.
     fn ended(&self) {
-        self.state().ended = true;
+        let mut state = self.state();
+        (state.ended, state.out) = (true, None);
+        drop(state);
         self.changed.notify_all();
-        let _ = self.tcp.shutdown(Shutdown::Both);
+        let _ = self.tcp.shutdown(Shutdown::Read);
+    }
+
+    fn queue(&self, record: Record) {
+        if let Some(out) = &self.state().out {
+            let _ = out.send(record);
+        }
     }
 
     // ---- from TCP ----
@@ -337,7 +364,7 @@ impl Bridge {
             .pieces()
             .iter()
             .map(|piece| (piece.at, piece.addr.cast::<u8>().cast_const(), piece.length));
-        let _ = self.out.send(Record { spans: woven(data, pieces), _keep: Box::new(event.clone()) });
+        self.queue(Record { spans: woven(data, pieces), _keep: Box::new(event.clone()) });
     }
 
     fn answered(&self, event: &Event) {
@@ -346,10 +373,12 @@ impl Bridge {
         let Some(made) = made else { return };
         let message = Message::of(event).filter(|_| event.status == 0);
         let Some(message) = message else {
-            if event.status != -libc::ECANCELED {
-                let error = io::Error::from_raw_os_error(-event.status);
-                eprintln!("rcg: call {:#x}: the RDMA server's transport: {error}", made.xid);
+            if event.status == -libc::ECANCELED {
+                // The connection's end, not the server's word: the caller is to repeat its call on another.
+                return self.end();
             }
+            let error = io::Error::from_raw_os_error(-event.status);
+            eprintln!("rcg: call {:#x}: the RDMA server's transport: {error}", made.xid);
             return self.fail(made.xid);
         };
         // SAFETY: the event's, or of the call's own memory, which is kept below.
@@ -360,14 +389,14 @@ impl Bridge {
         let placed = places.iter().zip(pieces).filter(|(_, piece)| piece.length > 0);
         let placed =
             placed.map(|(place, piece)| (place.at, piece.addr.cast::<u8>().cast_const(), piece.length));
-        let _ = self.out.send(Record { spans: woven(data, placed), _keep: Box::new((event.clone(), made)) });
+        self.queue(Record { spans: woven(data, placed), _keep: Box::new((event.clone(), made)) });
     }
 
     /// Tells a caller by TCP that its call can't be carried: SYSTEM_ERR.
     fn fail(&self, xid: u32) {
         Totals::add(&self.totals.refused, 1);
         let octets = Box::new(xdr::octets(&[xid, 1, 0, 0, 0, 5]));
-        let _ = self.out.send(Record { spans: vec![(octets.as_ptr(), octets.len())], _keep: octets });
+        self.queue(Record { spans: vec![(octets.as_ptr(), octets.len())], _keep: octets });
     }
 }
 

@@ -269,8 +269,9 @@ fn carry(bridge: &Arc<Bridge>, records: std::sync::mpsc::Receiver<Record>) {
     let thread = std::thread::Builder::new().name("rcg-writer".into()).spawn(move || writer.write(&records));
     match thread {
         Ok(_) => bridge.read(),
-        Err(_) => bridge.end(),
+        Err(_) => bridge.written(),
     }
+    bridge.leave_tcp();
 }
 
 /// Accepts TCP clients for ever.
