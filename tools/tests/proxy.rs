@@ -3,12 +3,14 @@
 mod common;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use common::Watched;
+use socket2::{Domain, SockRef, Socket, Type};
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -87,6 +89,32 @@ fn serve(listener: TcpListener) -> Arc<AtomicUsize> {
     calls
 }
 
+/// A proxy that is ready.
+fn proxy(dir: &Path, args: &[&str]) -> Watched {
+    let mut proxy = Watched::new(dir, &[&["rpc-proxy", "--provider", "iwarp"], args].concat());
+    let mut said = String::new();
+    BufReader::new(proxy.0.stdout.as_mut().unwrap()).read_line(&mut said).unwrap();
+    assert_eq!(said, "ready\n");
+    proxy
+}
+
+/// Where it listens for RDMA.
+fn rdma(proxy: &Watched, dir: &Path) -> String {
+    proxy.once(dir, |dump| dump["listeners"][0]["local"].as_str().map(str::to_owned))
+}
+
+/// Threads and descriptors of proxies.
+fn load(proxies: &[Watched]) -> Vec<usize> {
+    let count =
+        |proxy: &Watched, what| std::fs::read_dir(format!("/proc/{}/{what}", proxy.0.id())).unwrap().count();
+    proxies.iter().flat_map(|proxy| ["task", "fd"].map(|what| count(proxy, what))).collect()
+}
+
+/// Waits until it is again as it was.
+fn until_load_is(proxies: &[Watched], idle: &[usize]) {
+    until(|| load(proxies) == idle, || format!("threads and descriptors: {:?}, of {idle:?}", load(proxies)));
+}
+
 /// Two proxies in a row, TCP to RDMA to TCP, and a server behind them.
 struct Row {
     port: u16,
@@ -100,19 +128,10 @@ impl Row {
         let dir = tempfile::tempdir().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let server = format!("tcp:{}", listener.local_addr().unwrap());
-        let proxy = |listen: &str, server: &str| {
-            let mut proxy = Watched::new(dir.path(), &["rpc-proxy", "--provider", "iwarp", listen, server]);
-            let mut said = String::new();
-            BufReader::new(proxy.0.stdout.as_mut().unwrap()).read_line(&mut said).unwrap();
-            assert_eq!(said, "ready\n");
-            proxy
-        };
-        let second = proxy("rdma:127.0.0.1:0", &server);
-        let middle = second.once(dir.path(), |dump| {
-            dump["listeners"][0]["local"].as_str().map(|address| format!("rdma:{address}"))
-        });
+        let second = proxy(dir.path(), &["rdma:127.0.0.1:0", &server]);
+        let middle = format!("rdma:{}", rdma(&second, dir.path()));
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let first = proxy(&format!("tcp:127.0.0.1:{port}"), &middle);
+        let first = proxy(dir.path(), &[&format!("tcp:127.0.0.1:{port}"), &middle]);
         Self { port, proxies: [first, second], calls: serve(listener), _dir: dir }
     }
 
@@ -122,20 +141,12 @@ impl Row {
         stream.set_nodelay(true).unwrap();
         stream
     }
-
-    /// Threads and descriptors of both proxies.
-    fn load(&self) -> Vec<usize> {
-        let count = |proxy: &Watched, what| {
-            std::fs::read_dir(format!("/proc/{}/{what}", proxy.0.id())).unwrap().count()
-        };
-        self.proxies.iter().flat_map(|proxy| ["task", "fd"].map(|what| count(proxy, what))).collect()
-    }
 }
 
 #[test]
 fn nothing_is_left_of_connections_that_have_ended() {
     let row = Row::new();
-    let idle = row.load();
+    let idle = load(&row.proxies);
     for xid in 0..64 {
         let stream = row.connect();
         match xid % 3 {
@@ -150,7 +161,7 @@ fn nothing_is_left_of_connections_that_have_ended() {
             }
         }
     }
-    until(|| row.load() == idle, || format!("threads and descriptors: {:?}, of {idle:?}", row.load()));
+    until_load_is(&row.proxies, &idle);
 }
 
 #[test]
@@ -168,7 +179,7 @@ fn what_was_sent_before_the_end_arrives() {
 #[test]
 fn nothing_is_left_where_the_server_takes_nothing() {
     let row = Row::new();
-    let idle = row.load();
+    let idle = load(&row.proxies);
     let stream = row.connect();
     called(&stream, 0, STALL);
     // More than sockets take.
@@ -176,6 +187,56 @@ fn nothing_is_left_where_the_server_takes_nothing() {
         call(&stream, xid, ANSWER, 1 << 20).unwrap();
     }
     drop(stream);
-    until(|| row.load() == idle, || format!("threads and descriptors: {:?}, of {idle:?}", row.load()));
+    until_load_is(&row.proxies, &idle);
     assert_eq!(row.calls.load(Ordering::SeqCst), 1);
+}
+
+/// An RDMA client that asks for a connection: MPA (RFC 5044), with CRC and without private data.
+fn ask(address: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(b"MPA ID Req Frame\x40\x01\x00\x00").unwrap();
+    stream
+}
+
+/// Whether it has been rejected.
+fn is_rejected(mut stream: &TcpStream) -> bool {
+    let mut reply = [0; 20];
+    stream.read_exact(&mut reply).unwrap();
+    assert_eq!(&reply[..16], b"MPA ID Rep Frame");
+    reply[16] & 0x20 != 0
+}
+
+#[test]
+fn clients_that_leave_while_the_server_is_sought_take_no_slot_along() {
+    let dir = tempfile::tempdir().unwrap();
+    // A server that has one connection waiting and takes no other: who connects, waits.
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    socket.listen(0).unwrap();
+    let listener = TcpListener::from(socket);
+    let server = listener.local_addr().unwrap();
+    let waiting = TcpStream::connect(server).unwrap();
+
+    let args = ["--max-connections", "3", "rdma:127.0.0.1:0", &format!("tcp:{server}")];
+    let proxies = [proxy(dir.path(), &args)];
+    let address = rdma(&proxies[0], dir.path());
+    let idle = load(&proxies);
+    let connections = |count| {
+        proxies[0].once(dir.path(), |dump| (dump["connections"].as_array()?.len() == count).then_some(()));
+    };
+    let clients = [(); 3].map(|()| ask(&address));
+    connections(3);
+    assert!(is_rejected(&ask(&address)));
+    // The others have slots, and no server yet.
+    connections(3);
+    drop(clients);
+    connections(0);
+
+    drop(waiting);
+    SockRef::from(&listener).listen(128).unwrap();
+    serve(listener);
+    until_load_is(&proxies, &idle);
+    let clients = [(); 3].map(|()| ask(&address));
+    assert!(clients.iter().all(|client| !is_rejected(client)), "slots are lost");
 }

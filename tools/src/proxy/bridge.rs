@@ -307,8 +307,8 @@ impl Bridge {
 
     // ---- from RDMA, on the channel's thread ----
 
-    /// Takes an event; true = it was the last.
-    pub(crate) fn take(&self, event: &Event) -> bool {
+    /// Takes an event.
+    pub(crate) fn take(&self, event: &Event) {
         match event.kind {
             kind::ESTABLISHED => {
                 self.state().established = true;
@@ -321,11 +321,9 @@ impl Bridge {
             kind::CLOSED => {
                 self.ended();
                 self.count();
-                return true;
             }
             _ => {}
         }
-        false
     }
 
     fn count(&self) {

@@ -142,9 +142,32 @@ struct Proxy {
     credits: usize,
     pools: Arc<Pools>,
     totals: Arc<Totals>,
-    bridges: Mutex<HashMap<usize, Arc<Bridge>>>,
+    /// By the handle of the connection.
+    slots: Mutex<HashMap<usize, Slot>>,
+    /// One has been given back.
     removed: Condvar,
     channel: OnceLock<Arc<Channel>>,
+}
+
+/// One of the connections that may be there at a time.
+struct Slot {
+    conn: Arc<Conn>,
+    /// None: the server has not been reached yet.
+    bridge: Option<Arc<Bridge>>,
+    /// Who still has it: the connection until it is closed, and a thread's [`Hold`].
+    holders: usize,
+}
+
+/// What a thread has of a slot.
+struct Hold {
+    proxy: Arc<Proxy>,
+    conn: Arc<Conn>,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.proxy.give_back(self.conn.handle());
+    }
 }
 
 /// Takes the channel's events.
@@ -157,35 +180,61 @@ impl Sink for Events {
                 Proxy::requested(&self.0, event);
                 continue;
             }
-            let bridge = self.0.bridges().get(&event.conn).cloned();
-            if bridge.is_some_and(|bridge| bridge.take(event)) {
-                self.0.bridges().remove(&event.conn);
-                self.0.removed.notify_all();
+            let bridge = self.0.slots().get(&event.conn).and_then(|slot| slot.bridge.clone());
+            bridge.iter().for_each(|bridge| bridge.take(event));
+            if event.kind == kind::CLOSED {
+                self.0.give_back(event.conn);
             }
         }
     }
 }
 
 impl Proxy {
-    fn bridges(&self) -> MutexGuard<'_, HashMap<usize, Arc<Bridge>>> {
-        self.bridges.lock().unwrap_or_else(PoisonError::into_inner)
+    fn slots(&self) -> MutexGuard<'_, HashMap<usize, Slot>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a slot for a connection and for whoever calls.
+    fn hold(
+        proxy: &Arc<Self>,
+        slots: &mut HashMap<usize, Slot>,
+        conn: Arc<Conn>,
+        bridge: Option<Arc<Bridge>>,
+    ) -> Hold {
+        slots.insert(conn.handle(), Slot { conn: Arc::clone(&conn), bridge, holders: 2 });
+        Hold { proxy: Arc::clone(proxy), conn }
+    }
+
+    /// One of a slot's holders leaves.
+    fn give_back(&self, handle: usize) {
+        let mut slots = self.slots();
+        let Some(slot) = slots.get_mut(&handle) else { return };
+        slot.holders -= 1;
+        if slot.holders == 0 {
+            // What it held goes once the lock is free.
+            let _slot = slots.remove(&handle);
+            drop(slots);
+            self.removed.notify_all();
+        }
     }
 
     /// An RDMA client has come.
     fn requested(proxy: &Arc<Self>, event: &Event) {
         let Some(Object::Conn(conn)) = object(event.conn) else { return };
-        if proxy.bridges().len() >= proxy.max_connections {
-            let _ = conn.reject(REJECT_FULL, &[]);
-            return;
-        }
-        let (proxy, accepted) = (Arc::clone(proxy), Arc::clone(&conn));
-        let thread = move || {
-            if let Err(text) = proxy.accept(&accepted) {
-                eprintln!("rcg: {text}");
-                let _ = accepted.reject(REJECT_APP, &[]);
-            }
-        };
-        if std::thread::Builder::new().name("rcg-bridge".into()).spawn(thread).is_err() {
+        let mut slots = proxy.slots();
+        let free = slots.len() < proxy.max_connections;
+        let hold = free.then(|| Self::hold(proxy, &mut slots, Arc::clone(&conn), None));
+        drop(slots);
+        let thread = hold.map(|hold| {
+            let accept = move || {
+                if let Err(text) = hold.proxy.accept(&hold.conn) {
+                    eprintln!("rcg: {text}");
+                    let _ = hold.conn.reject(REJECT_APP, &[]);
+                }
+            };
+            std::thread::Builder::new().name("rcg-bridge".into()).spawn(accept)
+        });
+        if !matches!(thread, Some(Ok(_))) {
             let _ = conn.reject(REJECT_FULL, &[]);
         }
     }
@@ -193,7 +242,10 @@ impl Proxy {
     fn accept(&self, conn: &Arc<Conn>) -> Result<(), String> {
         let tcp = self.connect_tcp()?;
         let (bridge, records) = self.bridge(Arc::clone(conn), tcp, false)?;
-        self.bridges().insert(conn.handle(), Arc::clone(&bridge));
+        if let Some(slot) = self.slots().get_mut(&conn.handle()) {
+            slot.bridge = Some(Arc::clone(&bridge));
+        }
+        // Fails where the client has left meanwhile.
         conn.accept(AcceptConfig::default()).map_err(|error| error.to_string())?;
         carry(&bridge, records);
         Ok(())
@@ -221,22 +273,22 @@ impl Proxy {
     }
 
     /// A TCP client has come.
-    fn connect(&self, tcp: TcpStream) -> Result<(), String> {
+    fn connect(proxy: &Arc<Self>, tcp: TcpStream) -> Result<(), String> {
         let told = |error: Error| error.to_string();
-        let channel = self.channel.get().ok_or("no channel")?;
-        let mut config = ConnectConfig { qp: self.qp.clone(), ..ConnectConfig::default() };
-        self.rpc.connect(&mut config).map_err(told)?;
-        let target = Target::Host(self.server.host.clone(), self.server.port.clone());
-        let mut bridges = self.bridges();
-        if bridges.len() >= self.max_connections {
-            return Err(format!("a client more than {}", self.max_connections));
-        }
+        let channel = proxy.channel.get().ok_or("no channel")?;
+        let mut config = ConnectConfig { qp: proxy.qp.clone(), ..ConnectConfig::default() };
+        proxy.rpc.connect(&mut config).map_err(told)?;
+        let target = Target::Host(proxy.server.host.clone(), proxy.server.port.clone());
         // Under the lock: its events find the bridge.
+        let mut slots = proxy.slots();
+        if slots.len() >= proxy.max_connections {
+            return Err(format!("a client more than {}", proxy.max_connections));
+        }
         let conn = channel.connect(target, config).map_err(told)?;
-        let made = self.bridge(Arc::clone(&conn), tcp, true);
+        let made = proxy.bridge(Arc::clone(&conn), tcp, true);
         let (bridge, records) = made.inspect_err(|_| drop(conn.close()))?;
-        bridges.insert(conn.handle(), Arc::clone(&bridge));
-        drop(bridges);
+        let _hold = Self::hold(proxy, &mut slots, conn, Some(Arc::clone(&bridge)));
+        drop(slots);
         carry(&bridge, records);
         Ok(())
     }
@@ -247,7 +299,7 @@ impl Proxy {
         println!(
             "connections {} (now {}), calls to TCP {}, calls to RDMA {}, backchannel {}, refused {}",
             get(&totals.bridges),
-            self.bridges().len(),
+            self.slots().len(),
             get(&totals.to_tcp),
             get(&totals.to_rdma),
             get(&totals.backchannel),
@@ -284,7 +336,7 @@ fn serve_tcp(proxy: &Arc<Proxy>, listener: &TcpListener) {
             continue;
         };
         let serve = move || {
-            if let Err(text) = proxy.connect(tcp) {
+            if let Err(text) = Proxy::connect(&proxy, tcp) {
                 eprintln!("rcg: {text}");
             }
         };
@@ -324,7 +376,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
         credits: options.credits.max(1) as usize,
         pools: Arc::new(Pools::new(&engine, options.max_payload, buffers).map_err(told)?),
         totals: Arc::default(),
-        bridges: Mutex::default(),
+        slots: Mutex::default(),
         removed: Condvar::new(),
         channel: OnceLock::new(),
     });
@@ -351,7 +403,15 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
 
 /// Ends all connections in good order.
 fn shut_down(proxy: &Proxy) {
-    let bridges: Vec<_> = proxy.bridges().values().cloned().collect();
-    bridges.iter().for_each(|bridge| bridge.end());
-    drop(proxy.removed.wait_timeout_while(proxy.bridges(), SHUTDOWN, |bridges| !bridges.is_empty()));
+    let all: Vec<_> =
+        proxy.slots().values().map(|slot| (Arc::clone(&slot.conn), slot.bridge.clone())).collect();
+    for (conn, bridge) in all {
+        match bridge {
+            Some(bridge) => bridge.end(),
+            None => drop(conn.reject(REJECT_APP, &[])),
+        }
+    }
+    // A thread that still connects by TCP carries nothing.
+    let carried = |slots: &mut HashMap<usize, Slot>| slots.values().any(|slot| slot.bridge.is_some());
+    drop(proxy.removed.wait_timeout_while(proxy.slots(), SHUTDOWN, carried));
 }
