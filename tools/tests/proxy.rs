@@ -14,6 +14,9 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The longest that is read or written.
+const MOST: usize = 1 << 20;
+const NFS: u32 = 100_003;
 /// A program that the proxies know nothing of.
 const PROGRAM: u32 = 400_000;
 /// Procedures of the server's: it answers; the same, and it ends the connection; it ends it without an answer; it answers
@@ -64,7 +67,7 @@ fn called(stream: &TcpStream, xid: u32, procedure: u32) {
     assert_eq!(receive(stream).unwrap(), Some(vec![xid, 1, 0, 0, 0, 0]));
 }
 
-/// A server by TCP: how many calls have come.
+/// A server by TCP: how many calls have come. What it says for NFS is long.
 fn serve(listener: TcpListener) -> Arc<AtomicUsize> {
     let calls = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&calls);
@@ -75,7 +78,8 @@ fn serve(listener: TcpListener) -> Arc<AtomicUsize> {
                 while let Ok(Some(words)) = receive(&stream) {
                     calls.fetch_add(1, Ordering::SeqCst);
                     if words[5] != DESERT {
-                        let _ = send(&stream, &[words[0], 1, 0, 0, 0, 0], 0);
+                        let zeros = if words[3] == NFS { MOST + 200 } else { 0 };
+                        let _ = send(&stream, &[words[0], 1, 0, 0, 0, 0], zeros);
                     }
                     match words[5] {
                         LEAVE | DESERT => return,
@@ -184,11 +188,24 @@ fn nothing_is_left_where_the_server_takes_nothing() {
     called(&stream, 0, STALL);
     // More than sockets take.
     for xid in 1..=32 {
-        call(&stream, xid, ANSWER, 1 << 20).unwrap();
+        call(&stream, xid, ANSWER, MOST).unwrap();
     }
     drop(stream);
     until_load_is(&row.proxies, &idle);
     assert_eq!(row.calls.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn what_kerberos_has_wrapped_is_carried() {
+    let row = Row::new();
+    let stream = row.connect();
+    // READ of version 3; RPCSEC_GSS with integrity or privacy, a handle, a verifier; arguments of which nothing is to be seen.
+    for service in [2, 3] {
+        let head = [service, 0, 2, NFS, 3, 6, 6, 24, 1, 0, 99, service, 4, 0x1234, 6, 28];
+        send(&stream, &[&head[..], &[0x0404_04ff; 20]].concat(), 0).unwrap();
+        let reply = receive(&stream).unwrap().unwrap();
+        assert_eq!((&reply[..6], reply.len()), (&[service, 1, 0, 0, 0, 0][..], 6 + (MOST + 200) / 4));
+    }
 }
 
 /// An RDMA client that asks for a connection: MPA (RFC 5044), with CRC and without private data.

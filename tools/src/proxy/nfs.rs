@@ -67,11 +67,15 @@ pub(crate) struct Asked {
     pub(crate) payload: Option<Place>,
     /// Octets of each result that the server may write directly.
     pub(crate) results: Vec<usize>,
-    /// Octets of the longest reply without those, where the call shows it.
+    /// Octets of the longest reply without those, where the call shows it; `usize::MAX`: it may be as long as a result.
     pub(crate) reply: Option<usize>,
 }
 
 const NFS: u32 = 100_003;
+/// A credential of RPCSEC_GSS (RFC 2203), and in it what is a call of the program, and how one goes that is not wrapped.
+const GSS: u32 = 6;
+const GSS_DATA: u32 = 0;
+const GSS_NONE: u32 = 1;
 /// Octets of attributes in NFS 3.
 const FATTR3: usize = 84;
 /// The longest reply of a procedure of NFS 3 with three sets of attributes and two file handles.
@@ -109,11 +113,11 @@ pub(crate) fn look_at_call(message: &[u8]) -> Asked {
 fn call(message: &[u8]) -> Option<Asked> {
     let mut reader = Reader { octets: message, at: 8 };
     let [_, program, version, procedure] = [reader.word()?, reader.word()?, reader.word()?, reader.word()?];
-    for _ in ["credentials", "verifier"] {
-        reader.skip(4)?;
-        reader.opaque()?;
-    }
     let none = Asked::default();
+    if !has_plain_arguments(&mut reader)? {
+        // Within others, or encrypted: nothing may be placed, and data come in the reply.
+        return Some(Asked { reply: Some(usize::MAX), ..none });
+    }
     Some(match (program, version, procedure) {
         (_, _, 0) => Asked { reply: Some(64), ..none },
         (NFS, 3, 5) => Asked { shape: Shape::Readlink3, ..none },
@@ -153,6 +157,21 @@ fn call(message: &[u8]) -> Option<Asked> {
         }
         _ => none,
     })
+}
+
+/// Skips credential and verifier: whether what follows is as the program has it; `None`: it is for a context of GSS.
+fn has_plain_arguments(reader: &mut Reader<'_>) -> Option<bool> {
+    let (flavour, credential) = (reader.word()?, reader.at);
+    reader.opaque()?;
+    // Behind the length and the version: what it is, its number, the service.
+    let word = |index: usize| xdr::word(reader.octets, credential + 4 * index);
+    let (what, service) = (word(2), word(4));
+    reader.skip(4)?;
+    reader.opaque()?;
+    match flavour {
+        GSS => (what? == GSS_DATA).then_some(service? == GSS_NONE),
+        _ => Some(true),
+    }
 }
 
 /// One operation of a COMPOUND's arguments: octets of its results at most, less what may be placed directly; `None` = no
@@ -293,6 +312,12 @@ mod test {
         xdr::octets(&[&[7, 0, 2, NFS, version, procedure, 1, 8, 0, 0, 0, 0][..], arguments].concat())
     }
 
+    /// One with RPCSEC_GSS: a handle of 4 octets, and a verifier of 28.
+    fn secured(version: u32, procedure: u32, [what, service]: [u32; 2], arguments: &[u32]) -> Vec<u8> {
+        let head = [7, 0, 2, NFS, version, procedure, GSS, 24, 1, what, 99, service, 4, 0x1234, GSS, 28];
+        xdr::octets(&[&head, &[0x0404_04ff; 7][..], arguments].concat())
+    }
+
     fn reply_of(results: &[u32]) -> Vec<u8> {
         xdr::octets(&[&[7, 1, 0, 0, 0, 0][..], results].concat())
     }
@@ -316,6 +341,31 @@ mod test {
         assert_eq!(look_at_reply(Shape::Read3, &reply_of(&results), |_| false), [place]);
         assert_eq!(look_at_reply(Shape::Read3, &reply_of(&results), |_| true), []);
         assert_eq!(look_at_reply(Shape::Read3, &reply_of(&[2, 0]), |_| true), [], "NFS3ERR_NOENT");
+    }
+
+    #[test]
+    fn kerberos() {
+        let read = [8, 1, 2, 0, 0, 4096];
+        let plain = look_at_call(&secured(3, 6, [GSS_DATA, GSS_NONE], &read));
+        assert_eq!((plain.shape, plain.results, plain.reply), (Shape::Read3, vec![4096], Some(SHORT3)));
+        let write = [4, 1, 0, 0, 5, 2, 5, 0x6162_6364, 0x6500_0000];
+        let plain = look_at_call(&secured(3, 7, [GSS_DATA, GSS_NONE], &write));
+        assert_eq!(plain.payload, Some(Place { at: 23 * 4 + 28, octets: 5 }));
+        // Of integrity: a number and the arguments, and what they are signed with.
+        let signed = [&[28, 99][..], &read, &[28], &[0x0404_04ff; 7]].concat();
+        let unknown = Asked { reply: Some(usize::MAX), ..Asked::default() };
+        for service in [2, 3, 4] {
+            for (version, procedure) in [(3, 6), (3, 7), (3, 16), (3, 1), (4, 1), (4, 0)] {
+                let asked = look_at_call(&secured(version, procedure, [GSS_DATA, service], &signed));
+                assert_eq!(asked, unknown, "service {service}, version {version}, procedure {procedure}");
+            }
+        }
+        // A context's beginning is a NULL call whose reply has a token.
+        assert_eq!(look_at_call(&secured(4, 0, [1, GSS_NONE], &[4, 1])), Asked::default());
+        let whole = secured(3, 6, [GSS_DATA, 2], &[]);
+        for end in 0..whole.len() {
+            assert_eq!(look_at_call(&whole[..end]), Asked::default(), "{end}");
+        }
     }
 
     #[test]
