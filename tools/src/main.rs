@@ -93,7 +93,7 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(text) => {
-            eprintln!("rcg: {text}");
+            output::complain(text);
             ExitCode::FAILURE
         }
     }

@@ -1,5 +1,6 @@
 //! Results for people or for programs.
 
+use std::fmt::Display;
 use std::io::{self, Write};
 
 use clap::Args;
@@ -32,6 +33,16 @@ impl Format {
             _ => Ok(()),
         }
     }
+}
+
+/// A line on standard output, whether or not anybody reads it.
+pub(crate) fn say(line: impl Display) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
+/// What went wrong, on standard error, whether or not anybody reads it.
+pub(crate) fn complain(text: impl Display) {
+    let _ = writeln!(io::stderr(), "rcg: {text}");
 }
 
 /// Octets for people: 64 KiB, 1 GiB, 17 B.

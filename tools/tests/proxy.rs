@@ -5,10 +5,12 @@ mod common;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use assert_cmd::cargo::CommandCargoExt;
 use common::Watched;
 use socket2::{Domain, SockRef, Socket, Type};
 
@@ -96,10 +98,14 @@ fn serve(listener: TcpListener) -> Arc<AtomicUsize> {
 /// A proxy that is ready.
 fn proxy(dir: &Path, args: &[&str]) -> Watched {
     let mut proxy = Watched::new(dir, &[&["rpc-proxy", "--provider", "iwarp"], args].concat());
+    await_ready(&mut proxy);
+    proxy
+}
+
+fn await_ready(proxy: &mut Watched) {
     let mut said = String::new();
     BufReader::new(proxy.0.stdout.as_mut().unwrap()).read_line(&mut said).unwrap();
     assert_eq!(said, "ready\n");
-    proxy
 }
 
 /// Where it listens for RDMA.
@@ -256,4 +262,24 @@ fn clients_that_leave_while_the_server_is_sought_take_no_slot_along() {
     until_load_is(&proxies, &idle);
     let clients = [(); 3].map(|()| ask(&address));
     assert!(clients.iter().all(|client| !is_rejected(client)), "slots are lost");
+}
+
+#[test]
+fn it_lives_on_when_nobody_reads_what_it_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::cargo_bin("rcg").unwrap();
+    command.args(["rpc-proxy", "--provider", "iwarp", "rdma:127.0.0.1:0", "tcp:127.0.0.1:1"]);
+    command.env("RCG_STATS_DIR", dir.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut proxy = Watched(command.spawn().unwrap());
+    await_ready(&mut proxy);
+    let address = rdma(&proxy, dir.path());
+    drop((proxy.0.stdout.take(), proxy.0.stderr.take()));
+
+    // It complains that there is no server, and tells the client.
+    assert!(is_rejected(&ask(&address)));
+    for signal in [libc::SIGUSR1, libc::SIGTERM] {
+        // SAFETY: no pointers; the child has not been waited for.
+        unsafe { libc::kill(proxy.0.id() as i32, signal) };
+    }
+    assert_eq!(proxy.0.wait().unwrap().code(), Some(0));
 }

@@ -16,6 +16,7 @@ use rdmacm_gluster::rpc::{self, Call, Message, Payload, Reply, Session};
 use super::buffer::{Buffer, Pools};
 use super::nfs::{self, Shape};
 use super::record;
+use crate::output::complain;
 use crate::xdr;
 
 /// Replies up to this need no memory for a reply chunk, whatever the inline threshold.
@@ -271,7 +272,7 @@ impl Bridge {
             drop(self.state().made.remove(&user));
             // One that is outstanding already will be answered.
             if !matches!(error.code(), code if code == -libc::EEXIST || code == -libc::ENOTCONN) {
-                eprintln!("rcg: call {xid:#x}: {error}");
+                complain(format_args!("call {xid:#x}: {error}"));
                 self.fail(xid);
             }
         }
@@ -376,7 +377,7 @@ impl Bridge {
                 return self.end();
             }
             let error = io::Error::from_raw_os_error(-event.status);
-            eprintln!("rcg: call {:#x}: the RDMA server's transport: {error}", made.xid);
+            complain(format_args!("call {:#x}: the RDMA server's transport: {error}", made.xid));
             return self.fail(made.xid);
         };
         // SAFETY: the event's, or of the call's own memory, which is kept below.

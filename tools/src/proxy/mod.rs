@@ -21,6 +21,7 @@ use rdmacm_gluster::rpc::Config;
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
+use crate::output::{complain, say};
 use bridge::{Bridge, Record, Totals};
 use buffer::Pools;
 
@@ -228,7 +229,7 @@ impl Proxy {
         let thread = hold.map(|hold| {
             let accept = move || {
                 if let Err(text) = hold.proxy.accept(&hold.conn) {
-                    eprintln!("rcg: {text}");
+                    complain(text);
                     let _ = hold.conn.reject(REJECT_APP, &[]);
                 }
             };
@@ -295,23 +296,24 @@ impl Proxy {
 
     fn report(&self) {
         let get = |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);
-        let totals = &self.totals;
-        println!(
+        // The lock is free while somebody may be slow to read.
+        let (totals, now) = (&self.totals, self.slots().len());
+        say(format_args!(
             "connections {} (now {}), calls to TCP {}, calls to RDMA {}, backchannel {}, refused {}",
             get(&totals.bridges),
-            self.slots().len(),
+            now,
             get(&totals.to_tcp),
             get(&totals.to_rdma),
             get(&totals.backchannel),
             get(&totals.refused)
-        );
-        println!(
+        ));
+        say(format_args!(
             "of ended connections: read chunks {}, write chunks {}, reply chunks {}, bad messages {}",
             get(&totals.reads),
             get(&totals.writes),
             get(&totals.replies),
             get(&totals.bad)
-        );
+        ));
     }
 }
 
@@ -337,7 +339,7 @@ fn serve_tcp(proxy: &Arc<Proxy>, listener: &TcpListener) {
         };
         let serve = move || {
             if let Err(text) = Proxy::connect(&proxy, tcp) {
-                eprintln!("rcg: {text}");
+                complain(text);
             }
         };
         let _ = std::thread::Builder::new().name("rcg-bridge".into()).spawn(serve);
@@ -385,7 +387,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     let channel = Channel::create(&engine, config).map_err(told)?;
     let _ = proxy.channel.set(Arc::clone(&channel));
     let listener = listen(&proxy, options)?;
-    println!("ready");
+    say("ready");
     for signal in signals.forever() {
         proxy.report();
         if signal != SIGUSR1 {
