@@ -3,6 +3,8 @@
 use super::{Doctor, Status};
 
 const VOLFILE: &str = "/etc/glusterfs/glusterd.vol";
+/// Where clients ask glusterd over RDMA; RDMA_PORT of the transport.
+const CLIENTS_PORT: &str = "24008";
 const LIBRARIES: [&str; 6] = [
     "/usr/lib64",
     "/usr/lib",
@@ -47,22 +49,49 @@ impl Doctor {
     }
 
     fn volfile(&mut self, text: &str) {
+        // Of an option that stands there twice GlusterFS takes the last.
         let option = |name: &str| {
-            text.lines().find_map(|line| {
+            let mut values = text.lines().filter_map(|line| {
                 let mut words = line.split_whitespace();
                 (words.next() == Some("option") && words.next() == Some(name))
                     .then(|| words.collect::<String>())
-            })
+            });
+            values.next_back()
         };
         let types = option("transport-type").unwrap_or_default();
-        if types.split(',').any(|name| name == "rdma") {
-            self.find("gluster", Status::Ok, format!("{VOLFILE}: transport-type {types}"));
+        let fault = if types.split(',').any(|name| name == "rdma") {
+            match option("transport.rdma.listen-port") {
+                Some(port) if port == CLIENTS_PORT => None,
+                Some(port) => Some(format!(
+                    "glusterd listens for RDMA at port {port}, clients connect to {CLIENTS_PORT}"
+                )),
+                None if option("listen-port").is_some() => Some(format!(
+                    "option listen-port is for TCP and RDMA alike, clients connect to 24007 and {CLIENTS_PORT}"
+                )),
+                None => Some(format!(
+                    "no option transport.rdma.listen-port: glusterd listens for RDMA at any free port, clients \
+                     connect to {CLIENTS_PORT}"
+                )),
+            }
         } else {
-            let text = format!("{VOLFILE}: glusterd does not listen for RDMA (transport-type {types})");
-            let fix = format!("`option transport-type socket,rdma` in {VOLFILE}; systemctl restart glusterd");
-            self.fix("gluster", Status::Warn, text, fix);
+            Some(format!("glusterd does not listen for RDMA (transport-type {types})"))
+        };
+        match fault {
+            None => {
+                let text = format!("{VOLFILE}: transport-type {types}, RDMA at port {CLIENTS_PORT}");
+                self.find("gluster", Status::Ok, text);
+            }
+            Some(fault) => self.fix("gluster", Status::Warn, format!("{VOLFILE}: {fault}"), fix()),
         }
     }
+}
+
+/// Both options, for glusterd sets neither itself. The new limits of locked memory want the reload.
+fn fix() -> String {
+    format!(
+        "`option transport-type socket,rdma` and `option transport.rdma.listen-port {CLIENTS_PORT}` in {VOLFILE}; \
+         systemctl daemon-reload && systemctl restart glusterd"
+    )
 }
 
 #[cfg(test)]
@@ -88,12 +117,48 @@ mod test {
         assert!(found[0].fix.as_deref().is_some_and(|fix| fix.contains("the package glusterfs-rdma")));
     }
 
+    /// What is found in a volume file with these options, of a machine that has the transport.
+    fn judged(options: &[&str]) -> (Status, String, Option<String>) {
+        let options: String = options.iter().map(|option| format!("    option {option}\n")).collect();
+        let volfile = format!("volume management\n    type mgmt/glusterd\n{options}end-volume\n");
+        let machine = Machine::new(&[(SOCKET, ""), (RDMA, ""), (VOLFILE, &volfile)]);
+        let mut found = machine.findings("gluster", Doctor::gluster);
+        assert_eq!((found.len(), found[0].status), (2, Status::Ok));
+        let last = found.pop().unwrap();
+        (last.status, last.text, last.fix)
+    }
+
     #[test]
-    fn with_the_transport_all_is_well() {
-        let volfile = "volume management\n    option transport-type socket, rdma\nend-volume\n";
-        let machine = Machine::new(&[(SOCKET, ""), (RDMA, ""), (VOLFILE, volfile)]);
-        let found = machine.findings("gluster", Doctor::gluster);
-        assert!(found.iter().all(|finding| finding.status == Status::Ok));
-        assert_eq!(found.len(), 2);
+    fn with_the_transport_and_its_port_all_is_well() {
+        let (status, text, fix) = judged(&["transport-type socket,rdma", "transport.rdma.listen-port 24008"]);
+        assert_eq!((status, fix), (Status::Ok, None));
+        assert_eq!(text, format!("{VOLFILE}: transport-type socket,rdma, RDMA at port 24008"));
+    }
+
+    #[test]
+    fn glusterd_has_to_be_where_clients_look_for_it() {
+        let cases: [(&[&str], &str); 4] = [
+            (&[], "no option transport.rdma.listen-port"),
+            (&["transport.rdma.listen-port 24009"], "port 24009"),
+            (&["listen-port 24008"], "for TCP and RDMA alike"),
+            (&["transport.rdma.listen-port 24008", "transport.rdma.listen-port 24007"], "port 24007"),
+        ];
+        for (ports, words) in cases {
+            let (status, text, fix) = judged(&[&["transport-type socket,rdma"], ports].concat());
+            assert!(status == Status::Warn && text.contains(words), "{text}");
+            let fix = fix.unwrap();
+            for part in
+                ["transport-type socket,rdma`", "transport.rdma.listen-port 24008`", "restart glusterd"]
+            {
+                assert!(fix.contains(part), "{fix}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_advised_satisfies() {
+        let advice = fix();
+        let options: Vec<_> = advice.split('`').filter_map(|part| part.strip_prefix("option ")).collect();
+        assert_eq!((options.len(), judged(&options).0), (2, Status::Ok));
     }
 }
