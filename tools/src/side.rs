@@ -48,6 +48,10 @@ pub(crate) struct Tuning {
 }
 
 impl Tuning {
+    pub(crate) fn keepalive(&self) -> Duration {
+        Duration::from_secs(self.keepalive.into())
+    }
+
     pub(crate) fn config(&self, provider: Provider, send_depth: u32, recv_depth: u32) -> QpConfig {
         QpConfig {
             provider: provider.number(),

@@ -215,6 +215,33 @@ fn a_server_that_is_not_there_is_an_error() {
 }
 
 #[test]
+fn a_raw_tcp_port_that_says_nothing_is_an_error() {
+    let server = Server::new(&[]);
+    // The kernel accepts for it.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port().to_string();
+    for command in [&["lat", "-n", "10"][..], &["bw", "--seconds", "0.1"], &["connect-rate", "-n", "2"]] {
+        let ends = ["127.0.0.1", "-p", &server.port, "--tcp-port", &port, "--timeout", "1"];
+        let output = rcg(&[command, &ends].concat()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(text.contains("raw TCP: no answer within 1 s"), "{text}");
+    }
+    server.end();
+}
+
+#[test]
+fn serve_lets_a_raw_tcp_client_go_that_says_nothing() {
+    let server = Server::new(&["--keepalive", "1"]);
+    let mut silent = std::net::TcpStream::connect(format!("127.0.0.1:{}", server.tcp_port)).unwrap();
+    silent.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
+    assert_eq!(silent.read(&mut [0]).unwrap(), 0);
+    // The shortest keepalive serves those who speak.
+    server.compared(&["lat", "-n", "10"]);
+    server.end();
+}
+
+#[test]
 fn dump_and_top_show_live_connections() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();

@@ -31,8 +31,8 @@ pub(super) fn connect(place: &Place<'_>, wants: TcpWants) -> Result<(Raw, Tally)
     for address in (host, port).to_socket_addrs().map_err(told)? {
         match TcpStream::connect_timeout(&address, peer.patience()) {
             Ok(stream) => {
-                let mut raw =
-                    Raw::new(stream, place.spin, peer.tuning.congestion.as_deref()).map_err(told)?;
+                let congestion = peer.tuning.congestion.as_deref();
+                let mut raw = Raw::new(stream, place.spin, peer.patience(), congestion).map_err(told)?;
                 raw.write_all(&wants.emit()).map_err(told)?;
                 return tally(&mut raw).map(|tally| (raw, tally));
             }

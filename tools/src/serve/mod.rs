@@ -209,9 +209,13 @@ fn raw_tcp(local: &socket2::SockAddr, options: &Options) -> Result<u16, String> 
     address.set_port(if options.port == 0 { 0 } else { options.port + 1 });
     let listener = TcpListener::bind(address).map_err(|error| format!("listen on {address}: {error}"))?;
     let port = listener.local_addr().map_err(|error| error.to_string())?.port();
-    let (spin, max) = (Duration::from_micros(options.spin.into()), options.max_memory << 20);
-    let congestion = options.tuning.congestion.clone();
-    let serve = move || tcp::serve(&listener, spin, max, congestion.as_deref());
+    let terms = tcp::Terms {
+        spin: Duration::from_micros(options.spin.into()),
+        keepalive: options.tuning.keepalive(),
+        max_octets: options.max_memory << 20,
+        congestion: options.tuning.congestion.clone(),
+    };
+    let serve = move || tcp::serve(&listener, &terms);
     std::thread::Builder::new().name("rcg-tcp".into()).spawn(serve).map_err(|error| error.to_string())?;
     Ok(port)
 }
