@@ -35,9 +35,10 @@ fn text(dumps: &[Dump]) -> String {
     for dump in dumps {
         let of = |name| number(&dump.stats, name);
         out += &format!(
-            "{} ({}): {} connects, {} requests, {} established, {} failed, {} open\n",
+            "{} ({}, engine {}): {} connects, {} requests, {} established, {} failed, {} open\n",
             dump.program,
             dump.pid,
+            dump.engine,
             of("connects"),
             of("requests"),
             of("established"),

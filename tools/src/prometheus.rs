@@ -35,7 +35,8 @@ impl Families {
 
     fn program(&mut self, dump: &Dump) {
         let pid = dump.pid.to_string();
-        let own = [("program", &*dump.program), ("pid", &*pid)];
+        let engine = dump.engine.to_string();
+        let own = [("program", &*dump.program), ("pid", &*pid), ("engine", &*engine)];
         for (name, value) in &dump.stats {
             match value {
                 Value::Number(_) => {
@@ -105,9 +106,9 @@ mod test {
 
     #[test]
     fn families_stand_together_and_values_are_escaped() {
-        let dump = |pid: u32| -> Dump {
+        let dump = |pid: u32, engine: u32| -> Dump {
             serde_json::from_value(serde_json::json!({
-                "pid": pid, "program": "a\"b", "time_ms": 1, "version": "0.1.0",
+                "pid": pid, "engine": engine, "program": "a\"b", "time_ms": 1, "version": "0.1.0",
                 "stats": { "connects": 3, "open": 1, "failed_at": { "queue pair": 2 } },
                 "connections": [{
                     "id": 7, "state": "established", "provider": "iwarp", "device": "tcp", "local": "l", "peer": "p",
@@ -117,16 +118,20 @@ mod test {
             }))
             .unwrap()
         };
-        let text = text(&[dump(1), dump(2)]);
+        let text = text(&[dump(1, 0), dump(2, 0), dump(2, 1)]);
         let lines: Vec<_> = text.lines().collect();
         let at = lines.iter().position(|line| *line == "# TYPE rcg_connects_total counter").unwrap();
-        assert_eq!(lines[at + 1], r#"rcg_connects_total{program="a\"b",pid="1"} 3"#);
-        assert_eq!(lines[at + 2], r#"rcg_connects_total{program="a\"b",pid="2"} 3"#);
-        assert!(text.contains(r#"rcg_failed_at_total{program="a\"b",pid="1",stage="queue pair"} 2"#));
+        assert_eq!(lines[at + 1], r#"rcg_connects_total{program="a\"b",pid="1",engine="0"} 3"#);
+        assert_eq!(lines[at + 2], r#"rcg_connects_total{program="a\"b",pid="2",engine="0"} 3"#);
+        assert_eq!(lines[at + 3], r#"rcg_connects_total{program="a\"b",pid="2",engine="1"} 3"#);
+        assert!(
+            text.contains(r#"rcg_failed_at_total{program="a\"b",pid="1",engine="0",stage="queue pair"} 2"#)
+        );
         assert!(text.contains("# TYPE rcg_open gauge\n"));
-        let sent = r#"pid="2",conn="7",peer="p",provider="iwarp",device="tcp",state="established"} 9"#;
+        let sent =
+            r#"pid="2",engine="1",conn="7",peer="p",provider="iwarp",device="tcp",state="established"} 9"#;
         assert!(text.contains(sent), "{text}");
-        let waiting = r#"rcg_conn_rpc_calls_waiting{program="a\"b",pid="1",conn="7",peer="p","#;
+        let waiting = r#"rcg_conn_rpc_calls_waiting{program="a\"b",pid="1",engine="0",conn="7",peer="p","#;
         assert!(
             text.contains(waiting) && text.contains("# TYPE rcg_conn_rpc_credits_in_use gauge\n"),
             "{text}"

@@ -28,6 +28,9 @@ pub(crate) struct Selection {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Dump {
     pub(crate) pid: u32,
+    /// Which engine of the process: the number in its socket's name. Connections' ids are each engine's own.
+    #[serde(default)]
+    pub(crate) engine: u32,
     pub(crate) program: String,
     pub(crate) time_ms: u64,
     pub(crate) stats: Map<String, Value>,
@@ -87,9 +90,10 @@ impl Selection {
         let mut paths: Vec<_> = self.directories().iter().flat_map(|dir| sockets(dir)).collect();
         paths.sort();
         paths.dedup();
-        let wanted = |path: &PathBuf| self.pid.is_none_or(|pid| pid_of(path) == Some(pid));
+        let wanted =
+            |path: &PathBuf| self.pid.is_none_or(|pid| name_of(path).is_some_and(|name| name.0 == pid));
         let ask = |path: &PathBuf| match ask(path) {
-            Ok(dump) => dump,
+            Ok(dump) => dump.map(|dump| Dump { engine: name_of(path).map_or(0, |name| name.1), ..dump }),
             Err(text) => {
                 eprintln!("rcg: {}: {text}", path.display());
                 None
@@ -102,12 +106,14 @@ impl Selection {
 /// The sockets in a directory, `PID-NUMBER.sock`.
 fn sockets(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    entries.map(|entry| entry.path()).filter(|path| pid_of(path).is_some()).collect()
+    entries.map(|entry| entry.path()).filter(|path| name_of(path).is_some()).collect()
 }
 
-fn pid_of(path: &Path) -> Option<u32> {
+/// The process and the number of its engine.
+fn name_of(path: &Path) -> Option<(u32, u32)> {
     let name = path.file_name()?.to_str()?.strip_suffix(".sock")?;
-    name.split_once('-')?.0.parse().ok()
+    let (pid, engine) = name.split_once('-')?;
+    Some((pid.parse().ok()?, engine.parse().ok()?))
 }
 
 /// What one says; nothing where its program has gone.

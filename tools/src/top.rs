@@ -43,6 +43,7 @@ struct Moved {
 struct Line {
     program: String,
     pid: u32,
+    engine: u32,
     id: u64,
     state: String,
     provider: String,
@@ -59,8 +60,11 @@ struct Line {
     error: Option<String>,
 }
 
+/// A connection's process, engine and id.
+type Key = (u32, u32, u64);
+
 #[derive(Default)]
-struct Looks(HashMap<(u32, u64), Moved>);
+struct Looks(HashMap<Key, Moved>);
 
 impl Looks {
     /// Lines of one look, the busiest first.
@@ -75,7 +79,7 @@ impl Looks {
         lines
     }
 
-    fn line(&mut self, before: &HashMap<(u32, u64), Moved>, dump: &Dump, conn: &Connection) -> Line {
+    fn line(&mut self, before: &HashMap<Key, Moved>, dump: &Dump, conn: &Connection) -> Line {
         let of = |name| number(&conn.stats, name);
         let now = Moved {
             time_ms: dump.time_ms,
@@ -83,7 +87,7 @@ impl Looks {
             received: of("bytes_received"),
             operations: sum(&conn.stats, "ops"),
         };
-        let key = (dump.pid, conn.id);
+        let key = (dump.pid, dump.engine, conn.id);
         self.0.insert(key, now);
         // At the first look nothing is known to have moved.
         let then = before.get(&key).copied().unwrap_or(now);
@@ -92,6 +96,7 @@ impl Looks {
         Line {
             program: dump.program.clone(),
             pid: dump.pid,
+            engine: dump.engine,
             id: conn.id,
             state: conn.state.clone(),
             provider: conn.provider.clone(),
@@ -170,4 +175,28 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, String> {
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn engines_of_one_process_are_told_apart() {
+        let dump = |engine: u32, time_ms: u64, sent: u64| -> Dump {
+            serde_json::from_value(serde_json::json!({
+                "pid": 7, "engine": engine, "program": "p", "time_ms": time_ms, "stats": {},
+                "connections": [{
+                    "id": 1, "state": "established", "provider": "iwarp", "device": "tcp", "local": "l", "peer": "p",
+                    "in_flight": 0, "send_room": 1, "receives": 0, "stats": { "bytes_sent": sent }
+                }],
+            }))
+            .unwrap()
+        };
+        let mut looks = Looks::default();
+        looks.lines(&[dump(0, 1000, 500), dump(1, 1000, 0)]);
+        let lines = looks.lines(&[dump(0, 2000, 500), dump(1, 2000, 100)]);
+        let found: Vec<_> = lines.iter().map(|line| (line.engine, line.sent_per_second)).collect();
+        assert_eq!(found, [(1, 100.0), (0, 0.0)]);
+    }
 }

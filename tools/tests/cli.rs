@@ -2,11 +2,16 @@
 
 mod common;
 
-use std::io::Read;
+use std::collections::HashSet;
+use std::io::{Read, Write};
 use std::process::{Child, ChildStdout, Stdio};
+use std::sync::Arc;
 
 use assert_cmd::Command;
 use assert_cmd::cargo::CommandCargoExt;
+use rdmacm_gluster::engine::{
+    Channel, ChannelConfig, ConnectConfig, Engine, EngineConfig, PROVIDER_IWARP, QpConfig, Target,
+};
 use serde_json::Value;
 
 use common::{Watched, rcg, watch};
@@ -336,6 +341,54 @@ fn dump_and_top_show_rpc_credits() {
     assert_eq!(granted, ["16", "5"]);
     let text = said(&["top", "-n", "1", "-i", "0.1"]);
     assert!(text.contains("CREDITS") && text.contains("1/5"), "{text}");
+}
+
+/// Serves what an engine says, as the library does, until the process ends.
+fn serve_dumps(path: &std::path::Path, engine: &Arc<Engine>) {
+    let (listener, engine) = (std::os::unix::net::UnixListener::bind(path).unwrap(), Arc::clone(engine));
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            // A reader that has gone is no matter.
+            let _ = stream.and_then(|mut stream| stream.write_all(engine.dump().as_bytes()));
+        }
+    });
+}
+
+#[test]
+fn two_engines_of_one_process_are_told_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    // One that takes connections and never answers: they stay.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let pid = std::process::id();
+    let channels = [0, 1].map(|number| {
+        let engine = Engine::create(EngineConfig::default()).unwrap();
+        let channel = Channel::create(&engine, ChannelConfig { manual: true, ..ChannelConfig::default() });
+        let channel = channel.unwrap();
+        let qp = QpConfig { provider: PROVIDER_IWARP, ..QpConfig::default() };
+        let target = Target::Addresses(vec![silent.local_addr().unwrap().into()]);
+        let config = ConnectConfig { qp, timeout_ms: 600_000, ..ConnectConfig::default() };
+        channel.connect(target, config).unwrap();
+        serve_dumps(&dir.path().join(format!("{pid}-{number}.sock")), &engine);
+        channel
+    });
+
+    let dumps: Value = serde_json::from_slice(&watch(dir.path(), &["dump", "--json"]).stdout).unwrap();
+    let named =
+        |dump: &Value| [&dump["pid"], &dump["engine"], &dump["connections"][0]["id"]].map(Value::as_u64);
+    let mine = |engine| [Some(pid.into()), Some(engine), Some(1)];
+    assert_eq!(array(&dumps).iter().map(named).collect::<Vec<_>>(), [mine(0), mine(1)]);
+    let text = String::from_utf8(watch(dir.path(), &["dump", "--format", "prometheus"]).stdout).unwrap();
+    let series: Vec<_> = text.lines().filter_map(|line| Some(line.rsplit_once("} ")?.0)).collect();
+    let unique: HashSet<_> = series.iter().collect();
+    assert!(series.len() > 20 && unique.len() == series.len(), "{text}");
+    let top = watch(dir.path(), &["top", "-n", "1", "-i", "0.01", "--json"]);
+    let lines: Value = serde_json::from_slice(&top.stdout).unwrap();
+    let mut engines: Vec<_> = array(&lines).iter().map(|line| line["engine"].as_u64().unwrap()).collect();
+    engines.sort_unstable();
+    assert_eq!(engines, [0, 1]);
+    for channel in channels {
+        channel.destroy().unwrap();
+    }
 }
 
 #[test]
