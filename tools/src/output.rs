@@ -21,16 +21,24 @@ impl Format {
         result: &T,
         text: impl FnOnce(&T) -> String,
     ) -> Result<(), String> {
+        self.tell(result, text).map(drop)
+    }
+
+    /// The same; returns whether the reader is still there.
+    pub(crate) fn tell<T: Serialize>(
+        self,
+        result: &T,
+        text: impl FnOnce(&T) -> String,
+    ) -> Result<bool, String> {
         let words = if self.json {
             serde_json::to_string_pretty(result).map_err(|error| error.to_string())? + "\n"
         } else {
             text(result)
         };
         match io::stdout().write_all(words.as_bytes()) {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                Err(format!("standard output: {error}"))
-            }
-            _ => Ok(()),
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+            Err(error) => Err(format!("standard output: {error}")),
         }
     }
 }

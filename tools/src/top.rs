@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write;
 use std::io::{IsTerminal, stdout};
 use std::process::ExitCode;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use clap::Args;
@@ -152,22 +153,37 @@ fn text(lines: &Vec<Line>) -> String {
     out
 }
 
+/// Says so when a signal has come that is to end us.
+fn signalled() -> Result<Receiver<()>, String> {
+    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(|error| error.to_string())?;
+    let (sender, receiver) = channel();
+    let wait = move || {
+        signals.forever().next();
+        // Nobody waits any more: it ends anyway.
+        let _ = sender.send(());
+    };
+    std::thread::Builder::new().name("rcg-signals".into()).spawn(wait).map_err(|error| error.to_string())?;
+    Ok(receiver)
+}
+
 pub(crate) fn run(options: &Options) -> Result<ExitCode, String> {
     if !(0.01..=86_400.0).contains(&options.interval) {
         return Err("--interval is 0.01 to 86400".into());
     }
-    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(|error| error.to_string())?;
+    let end = signalled()?;
+    let interval = Duration::from_secs_f64(options.interval);
     let mut looks = Looks::default();
     let mut dumps = options.selection.dumps();
     looks.lines(&dumps);
     let mut left = options.count;
     while !dumps.is_empty() && left != Some(0) {
-        std::thread::sleep(Duration::from_secs_f64(options.interval));
-        if signals.pending().next().is_some() {
+        if end.recv_timeout(interval) != Err(RecvTimeoutError::Timeout) {
             return Ok(ExitCode::SUCCESS);
         }
         dumps = options.selection.dumps();
-        options.format.show(&looks.lines(&dumps), text)?;
+        if !options.format.tell(&looks.lines(&dumps), text)? {
+            return Ok(ExitCode::SUCCESS);
+        }
         left = left.map(|left| left - 1);
     }
     if dumps.is_empty() {

@@ -5,7 +5,7 @@ mod common;
 use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdout, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use assert_cmd::Command;
 use assert_cmd::cargo::CommandCargoExt;
@@ -388,6 +388,66 @@ fn two_engines_of_one_process_are_told_apart() {
     assert_eq!(engines, [0, 1]);
     for channel in channels {
         channel.destroy().unwrap();
+    }
+}
+
+/// A socket in `dir` of a program without connections; says when it is asked.
+fn idle_program(dir: &std::path::Path) -> mpsc::Receiver<()> {
+    let listener = std::os::unix::net::UnixListener::bind(dir.join("1-0.sock")).unwrap();
+    let (asked, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let dump = r#"{"pid": 1, "program": "idle", "time_ms": 1, "stats": {}, "connections": []}"#;
+        for stream in listener.incoming() {
+            stream.unwrap().write_all(dump.as_bytes()).unwrap();
+            // The test may have ended.
+            let _ = asked.send(());
+        }
+    });
+    receiver
+}
+
+/// The exit code of a command that is about to end.
+fn code_of(mut child: Child) -> Option<i32> {
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code();
+        }
+        if std::time::Instant::now() >= end {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            panic!("it goes on");
+        }
+        std::thread::yield_now();
+    }
+}
+
+fn top(dir: &std::path::Path, interval: &str) -> Child {
+    let mut command = std::process::Command::cargo_bin("rcg").unwrap();
+    command.args(["top", "--interval", interval, "--dir"]).arg(dir).stdout(Stdio::piped()).spawn().unwrap()
+}
+
+#[test]
+fn top_ends_with_its_reader() {
+    let dir = tempfile::tempdir().unwrap();
+    let _asked = idle_program(dir.path());
+    let mut child = top(dir.path(), "0.01");
+    let mut head = [0; 7];
+    child.stdout.take().unwrap().read_exact(&mut head).unwrap();
+    assert_eq!((&head, code_of(child)), (b"PROGRAM", Some(0)));
+}
+
+#[test]
+fn top_ends_at_a_signal_whatever_the_interval() {
+    for signal in [libc::SIGINT, libc::SIGTERM] {
+        let dir = tempfile::tempdir().unwrap();
+        let asked = idle_program(dir.path());
+        let child = top(dir.path(), "3600");
+        // It knows what to do about signals before it asks.
+        asked.recv_timeout(std::time::Duration::from_secs(60)).unwrap();
+        // SAFETY: no pointers; the child has not been waited for.
+        unsafe { libc::kill(child.id() as i32, signal) };
+        assert_eq!(code_of(child), Some(0));
     }
 }
 
