@@ -150,6 +150,9 @@ impl Report {
                 "{:<44} {:<8} {device:<10} {word:<10} {times}",
                 attempt.address, attempt.way.provider
             );
+            if !attempt.way.local.is_empty() {
+                let _ = writeln!(out, "    from {}", attempt.way.local);
+            }
             if let Some(reason) = &attempt.reason {
                 let _ = writeln!(out, "    {}", reason.replace('\n', "\n    "));
             }

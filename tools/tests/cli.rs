@@ -142,6 +142,9 @@ fn ping_and_probe() {
     }
     let report = server.asked(&["probe"], 0);
     assert_eq!(report["chosen"]["provider"], "iwarp");
+    let text = rcg(&["probe", "127.0.0.1", "--port", &server.port, "--provider", "iwarp"]).output().unwrap();
+    let text = String::from_utf8(text.stdout).unwrap();
+    assert!(text.lines().any(|line| line.starts_with("    from 127.0.0.1:")), "{text}");
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
     let report = json(&["probe", "127.0.0.1", "--provider", "iwarp", "--port", &nobody, "--json"], 1);
     let attempt = &report["attempts"][0];
@@ -149,7 +152,7 @@ fn ping_and_probe() {
     assert!(attempt["reason"].as_str().unwrap().contains("hint: is the server running"), "{attempt}");
     assert!(report["chosen"].is_null());
     let end = server.end();
-    assert_eq!((end["accepted"].as_u64(), end["messages"].as_u64()), (Some(4), Some(9)));
+    assert_eq!((end["accepted"].as_u64(), end["messages"].as_u64()), (Some(5), Some(9)));
 }
 
 #[test]
