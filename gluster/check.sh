@@ -11,7 +11,7 @@ export BIN=$TOP/build/gluster-bin
 shift
 # shellcheck source=scripts/items.sh
 . scripts/items.sh
-(($#)) || set -- distribute replicate volfiles
+(($#)) || set -- distribute replicate detach volfiles
 
 plugin() {
     make --no-print-directory install-gluster PREFIX="$ROOT" LIBDIR="$ROOT/lib" GLUSTER_TRANSPORTDIR="$BIN" UNITDIR="$BIN"

@@ -131,23 +131,38 @@ static void tell(rpc_transport_t *this, rpc_transport_event_t event)
     rpc_transport_notify(this, event, this);
 }
 
+static void untold(struct rdma_private *priv, int change)
+{
+    pthread_mutex_lock(&priv->lock);
+    priv->untold += change;
+    pthread_mutex_unlock(&priv->lock);
+}
+
+/* One that `untold` counts. */
+static void tell_disconnect(rpc_transport_t *this)
+{
+    tell(this, RPC_TRANSPORT_DISCONNECT);
+    untold(this->private, -1);
+}
+
 static void *tell_failed(void *arg)
 {
     rpc_transport_t *this = arg;
 
-    tell(this, RPC_TRANSPORT_DISCONNECT);
+    tell_disconnect(this);
     rpc_transport_unref(this);
     return NULL;
 }
 
-void rdma_later(rpc_transport_t *this, void *(*task)(void *))
+bool rdma_later(rpc_transport_t *this, void *(*task)(void *))
 {
     pthread_t thread;
 
-    if (gf_thread_create_detached(&thread, task, rpc_transport_ref(this), "rdmalate")) {
-        rdma_log(this, ERROR, errno, RDMA_MSG_NO_MEMORY, "no thread");
-        rpc_transport_unref(this);
-    }
+    if (gf_thread_create_detached(&thread, task, rpc_transport_ref(this), "rdmalate") == 0)
+        return true;
+    rdma_log(this, ERROR, errno, RDMA_MSG_NO_MEMORY, "no thread");
+    rpc_transport_unref(this);
+    return false;
 }
 
 int32_t rdma_connect(rpc_transport_t *this, int port)
@@ -156,34 +171,40 @@ int32_t rdma_connect(rpc_transport_t *this, int port)
     int rc = -EINPROGRESS;
 
     pthread_mutex_lock(&priv->lock);
-    if (!priv->link)
+    if (!priv->link) {
         rc = begin(this, priv, port);
+        priv->untold += rc != 0;
+    }
     pthread_mutex_unlock(&priv->lock);
     if (rc == -EINPROGRESS) {
         errno = EINPROGRESS;
         return -1;
     }
     /* Whoever waits for what becomes of it has to hear. */
-    if (rc)
-        rdma_later(this, tell_failed);
+    if (rc && !rdma_later(this, tell_failed))
+        untold(priv, -1);
     return 0;
 }
 
+/* 0: a DISCONNECT is still to come. -1: there is none, and who takes a graph apart would wait for it in vain (notify() of
+ * protocol/client). While one is being told nobody knows whether it has been counted already; 0 leaves the graph there at worst,
+ * -1 would have it freed under a client that is still connected. */
 int32_t rdma_disconnect(rpc_transport_t *this, gf_boolean_t wait)
 {
     struct rdma_private *priv = this->private;
     rcg_conn *conn = NULL;
+    bool comes;
 
     (void)wait;
     pthread_mutex_lock(&priv->lock);
     if (priv->link)
         conn = priv->link->conn;
+    comes = conn || priv->untold > 0;
     pthread_mutex_unlock(&priv->lock);
     /* A handle that is gone meanwhile is refused. */
     if (conn)
         rcg_conn_disconnect(conn);
-    door_close(priv);
-    return 0;
+    return door_close(priv) || comes ? 0 : -1;
 }
 
 /* ---- events ---- */
@@ -243,18 +264,21 @@ static void ended(struct rdma_link *link, const rcg_event *ev)
 {
     rpc_transport_t *trans = link->trans;
     struct rdma_private *priv = trans->private;
+    /* Of a peer that was not accepted nobody has heard. */
+    bool known = !link->door || ev->type == RCG_EVENT_DISCONNECTED;
 
     pthread_mutex_lock(&priv->lock);
     link->up = false;
     if (priv->link == link)
         priv->link = NULL;
+    priv->untold += known;
     pthread_mutex_unlock(&priv->lock);
     calls_end(link);
     replies_end(link);
     log_end(link, ev);
-    /* Of a peer that was not accepted nobody has heard. From here GlusterFS may connect again. */
-    if (!link->door || ev->type == RCG_EVENT_DISCONNECTED)
-        tell(trans, RPC_TRANSPORT_DISCONNECT);
+    /* From here GlusterFS may connect again. */
+    if (known)
+        tell_disconnect(trans);
 }
 
 static void link_event(struct rdma_link *link, const rcg_event *ev)

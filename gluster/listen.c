@@ -233,7 +233,7 @@ int32_t rdma_listen(rpc_transport_t *this)
     return rc;
 }
 
-void door_close(struct rdma_private *priv)
+bool door_close(struct rdma_private *priv)
 {
     struct rdma_door *door;
 
@@ -242,10 +242,11 @@ void door_close(struct rdma_private *priv)
     priv->door = NULL;
     pthread_mutex_unlock(&priv->lock);
     if (!door)
-        return;
+        return false;
     pthread_mutex_lock(&door->lock);
     door->trans = NULL;
     if (door->listener)
         rcg_listener_close(door->listener);
     pthread_mutex_unlock(&door->lock);
+    return true;
 }

@@ -112,11 +112,12 @@ struct rdma_private {
     struct rdma_link *link;
     struct rdma_door *door;
     bool throttled;
+    int untold; /* DISCONNECTs that are still to be told, or being told */
     int32_t failure; /* of the last connect, so that each is logged once */
 };
 
-/* The thread that tells what an operation can't. */
-void rdma_later(rpc_transport_t *this, void *(*task)(void *));
+/* A thread that tells what an operation can't. False: there is none. */
+bool rdma_later(rpc_transport_t *this, void *(*task)(void *));
 
 void link_events(rcg_channel *channel, const rcg_event *events, size_t n, void *arg);
 int32_t rdma_connect(rpc_transport_t *this, int port);
@@ -129,8 +130,8 @@ void link_free(struct rdma_link *link);
 /* ---- listen.c ---- */
 
 int32_t rdma_listen(rpc_transport_t *this);
-/* Stops listening. */
-void door_close(struct rdma_private *priv);
+/* Stops listening. Whether it did listen. */
+bool door_close(struct rdma_private *priv);
 /* A peer asks for a connection; it is established. */
 void door_request(const rcg_event *ev);
 int door_opened(struct rdma_link *link);
