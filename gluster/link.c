@@ -127,8 +127,11 @@ static int begin(rpc_transport_t *this, struct rdma_private *priv, int port)
 
 static void tell(rpc_transport_t *this, rpc_transport_event_t event)
 {
+    xlator_t *before = THIS;
+
     THIS = this->xl;
     rpc_transport_notify(this, event, this);
+    THIS = before;
 }
 
 static void untold(struct rdma_private *priv, int change)
@@ -281,8 +284,11 @@ static void ended(struct rdma_link *link, const rcg_event *ev)
         tell_disconnect(trans);
 }
 
+/* The thread outlives translators, and looks at THIS whenever it logs. */
 static void link_event(struct rdma_link *link, const rcg_event *ev)
 {
+    xlator_t *before = THIS;
+
     THIS = link->trans->xl;
     switch (ev->type) {
     case RCG_EVENT_ESTABLISHED: established(link, ev); break;
@@ -294,6 +300,7 @@ static void link_event(struct rdma_link *link, const rcg_event *ev)
     case RCG_EVENT_CLOSED: link_free(link); break;
     default: break;
     }
+    THIS = before;
 }
 
 void link_events(rcg_channel *channel, const rcg_event *events, size_t n, void *arg)

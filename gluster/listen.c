@@ -64,15 +64,19 @@ void door_request(const rcg_event *ev)
     struct rdma_door *door = ev->context;
     rcg_accept_attr attr = { RCG_ACCEPT_ATTR_INIT };
     rpc_transport_t *child = NULL;
-    struct rdma_link *link;
+    struct rdma_link *link = NULL;
     struct rdma_private *priv;
+    xlator_t *before = THIS;
 
     pthread_mutex_lock(&door->lock);
     /* GlusterFS says where to tell of it only after it has had it listen. */
-    if (door->trans && door->trans->notify)
+    if (door->trans && door->trans->notify) {
+        THIS = door->trans->xl;
         child = child_new(door->trans, &door->options);
+        link = child ? link_new(child, door) : NULL;
+        THIS = before;
+    }
     pthread_mutex_unlock(&door->lock);
-    link = child ? link_new(child, door) : NULL;
     if (!link) {
         rcg_reject(ev->conn, RCG_REJECT_STALE, NULL, 0);
         if (child)
