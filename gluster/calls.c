@@ -174,8 +174,17 @@ static int send_locked(struct rdma_link *link, struct call *call)
         link->trans->total_bytes_write += iov_length(call->vector, call->nhead + call->npayload);
         if (call->callback)
             call_free(call);
+        else
+            link->calls++;
     }
     return rc;
+}
+
+/* With the lock held. There will be room, or memory, which a process may lock only so much of, when a call that is on its way
+ * has ended. */
+static bool can_wait(const struct rdma_link *link, int rc)
+{
+    return rc == -EAGAIN || ((rc == -ENOMEM || rc == -ENOBUFS) && link->calls > 0);
 }
 
 int32_t rdma_submit_request(rpc_transport_t *this, rpc_transport_req_t *req)
@@ -190,7 +199,7 @@ int32_t rdma_submit_request(rpc_transport_t *this, rpc_transport_req_t *req)
     call = link && link->up ? call_new(req, link->door != NULL) : NULL;
     if (call) {
         rc = list_empty(&link->waiting) ? send_locked(link, call) : -EAGAIN;
-        if (rc == -EAGAIN) {
+        if (can_wait(link, rc)) {
             list_add_tail(&call->list, &link->waiting);
             rc = 0;
         }
@@ -263,19 +272,20 @@ static void succeeded(struct rdma_link *link, struct call *call, const rcg_event
                (struct iovec){ call->rsp.iov_base, octets });
 }
 
-/* Sends what waits, and takes out what can't be sent. */
-static void go_on(struct rdma_link *link, struct list_head *hopeless)
+/* Sends what waits, when `over` more calls of ours are, and takes out what can't be sent. */
+static void go_on(struct rdma_link *link, uint32_t over, struct list_head *hopeless)
 {
     struct rdma_private *priv = link->trans->private;
     struct call *call, *next;
     int rc;
 
     pthread_mutex_lock(&priv->lock);
+    link->calls -= over;
     list_for_each_entry_safe(call, next, &link->waiting, list)
     {
         list_del_init(&call->list);
         rc = link->up ? send_locked(link, call) : -EAGAIN;
-        if (rc == -EAGAIN) {
+        if (can_wait(link, rc)) {
             list_add(&call->list, &link->waiting);
             break;
         }
@@ -291,7 +301,8 @@ void calls_reply(struct rdma_link *link, const rcg_event *ev)
     struct list_head hopeless;
 
     INIT_LIST_HEAD(&hopeless);
-    go_on(link, &hopeless);
+    /* At once into the room in the library; then, with what this one held, what waits for memory. */
+    go_on(link, 0, &hopeless);
     if (call && ev->status == 0)
         succeeded(link, call, ev);
     else if (call && ev->status != -ECANCELED) {
@@ -299,8 +310,10 @@ void calls_reply(struct rdma_link *link, const rcg_event *ev)
                  link->trans->peerinfo.identifier);
         failed(link, call);
     }
-    if (call)
+    if (call) {
         call_free(call);
+        go_on(link, 1, &hopeless);
+    }
     list_for_each_entry_safe(call, next, &hopeless, list)
     {
         rdma_log(link->trans, WARNING, 0, RDMA_MSG_CALL_FAILED, "call %#x to %s can't be made", call->xid,

@@ -101,6 +101,7 @@ struct rdma_link {
     uint32_t provider; /* that is in use */
     uint32_t inline_send, inline_recv;
     struct rdma_pool pool;
+    uint32_t calls;           /* of ours that the library has, callbacks aside */
     struct list_head all;     /* links of the process */
     struct list_head waiting; /* calls of ours that the library has no room for */
     struct list_head held;    /* calls of the peer's while it is throttled */
