@@ -6,7 +6,7 @@
 #include <glusterfs/timer.h>
 #include <netdb.h>
 
-/* Seconds until a listener that no provider serves tries again. */
+/* Seconds until a listener that lacks something tries again. */
 #define RETRY_SECONDS 10
 
 /* What a listener's events name. They may be on their way on any channel when the listener ends, so that a door is never freed;
@@ -17,8 +17,12 @@ struct rdma_door {
     rpc_transport_t *trans; /* NULL: it is closed */
     rcg_listener *listener;
     struct rdma_options options;
+    char *host; /* NULL: all of this machine */
+    int family, port;
+    /* Where it listens, or tries to, and why it does not: of the one thread that opens it. */
     struct sockaddr_storage address;
     socklen_t length;
+    int failure;
 };
 
 /* ---- those who come in ---- */
@@ -109,132 +113,175 @@ int door_opened(struct rdma_link *link)
 
 /* ---- listening ---- */
 
-static int where(rpc_transport_t *this, int port, struct sockaddr_storage *address, socklen_t *length)
+static struct rdma_door *door_new(rpc_transport_t *this)
 {
+    struct rdma_private *priv = this->private;
     const char *host = rdma_option_text(this, "transport.rdma.bind-address");
     const char *family = rdma_option_text(this, "transport.address-family");
-    struct addrinfo hints = { .ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM }, *found;
+    struct rdma_door *door = GF_CALLOC(1, sizeof *door, gf_common_mt_char);
+
+    if (!door)
+        return NULL;
+    pthread_mutex_init(&door->lock, NULL);
+    door->is_door = true;
+    door->trans = this;
+    door->options = priv->options;
+    door->host = host ? gf_strdup(host) : NULL;
+    door->family = family && strcmp(family, "inet6") == 0 ? AF_INET6 : host && !family ? AF_UNSPEC : AF_INET;
+    door->port = rdma_option_port(this, "transport.rdma.listen-port", 0);
+    return door;
+}
+
+/* -EADDRNOTAVAIL: nobody who knows the name answers yet. */
+static int where(struct rdma_door *door, const char **why)
+{
+    struct addrinfo hints = { .ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_family = door->family, .ai_socktype = SOCK_STREAM };
+    struct addrinfo *found;
     char service[8];
     int rc;
 
-    hints.ai_family = family && strcmp(family, "inet6") == 0 ? AF_INET6 : host && !family ? AF_UNSPEC : AF_INET;
-    snprintf(service, sizeof service, "%u", (uint16_t)port);
-    rc = getaddrinfo(host, service, &hints, &found);
+    snprintf(service, sizeof service, "%u", (uint16_t)door->port);
+    rc = getaddrinfo(door->host, service, &hints, &found);
     if (rc) {
-        rdma_log(this, ERROR, 0, RDMA_MSG_LISTEN_FAILED, "no address of %s: %s", host ? host : "this host", gai_strerror(rc));
-        return -EADDRNOTAVAIL;
+        *why = gai_strerror(rc);
+        return rc == EAI_AGAIN ? -EADDRNOTAVAIL : -EINVAL;
     }
-    *length = found->ai_addrlen;
-    memcpy(address, found->ai_addr, found->ai_addrlen);
+    door->length = found->ai_addrlen;
+    memcpy(&door->address, found->ai_addr, found->ai_addrlen);
     freeaddrinfo(found);
     return 0;
 }
 
-static int open_locked(struct rdma_door *door)
+static int listen_locked(struct rdma_door *door, const char **why)
 {
     rcg_rpc_attr rpc = rdma_rpc_attr(&door->options);
     rcg_channel *channels[RDMA_MAX_CHANNELS];
     rcg_listen_attr attr = { RCG_LISTEN_ATTR_INIT, .context = door, .backlog = door->options.backlog,
                              .provider = door->options.provider, .keepalive_ms = door->options.keepalive_ms,
                              .channels = channels, .rpc = &rpc };
-    int n = rdma_channels(door->options.channels, channels);
+    int rc = rdma_channels(door->options.channels, channels);
 
-    if (n < 0)
-        return n;
-    attr.nchannels = (size_t)n;
-    return rcg_listen(channels[0], (struct sockaddr *)&door->address, door->length, &attr, &door->listener);
+    if (rc > 0) {
+        attr.nchannels = (size_t)rc;
+        rc = rcg_listen(channels[0], (struct sockaddr *)&door->address, door->length, &attr, &door->listener);
+    }
+    *why = rdma_why();
+    return rc;
 }
 
 /* What the port map, the list of clients and glusterd get to know. */
-static void tell_port(rpc_transport_t *this, struct rdma_door *door)
+static void tell_port(struct rdma_door *door)
 {
     rcg_listener_info info = { RCG_LISTENER_INFO_INIT };
-    int port;
+    rpc_transport_t *this = door->trans;
+    int port = door->port;
 
     if (door->listener && rcg_listener_query(door->listener, &info) == 0)
         door->address = info.local;
     names_of_listener(this, &door->address);
-    port = ntohs(door->address.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&door->address)->sin6_port
-                                                     : ((struct sockaddr_in *)&door->address)->sin_port);
+    /* The port is in the same place in both. */
+    if (door->length > 0)
+        port = ntohs(((struct sockaddr_in *)&door->address)->sin_port);
     if (this->ctx->cmd_args.brick_port2 == 0)
         this->ctx->cmd_args.brick_port2 = port;
 }
 
+/* What may be there later: a device, its driver, an address, the right to use it, descriptors, memory. */
+static bool may_come(int rc)
+{
+    return rc == -ENODEV || rc == -ENOENT || rc == -EADDRNOTAVAIL || rc == -EACCES || rc == -EOPNOTSUPP || rc == -EMFILE ||
+           rc == -ENFILE || rc == -ENOMEM;
+}
+
 static void retry(void *arg);
 
+/* On a timer that keeps no translator: it may fire when that of the door is gone. */
 static void retry_later(struct rdma_door *door)
 {
     struct timespec pause = { .tv_sec = RETRY_SECONDS };
+    xlator_t *before = THIS;
 
+    THIS = NULL; /* the process's */
     gf_timer_call_after(door->trans->ctx, pause, retry, door);
+    THIS = before;
 }
 
-static void retry(void *arg)
+/* A failure is told once, and again when it is another one. */
+static void log_attempt(struct rdma_door *door, int rc, const char *why, bool again)
 {
-    struct rdma_door *door = arg;
-    int rc;
+    rpc_transport_t *this = door->trans;
+    const char *host = door->length > 0 ? this->myinfo.identifier : door->host ? door->host : "this machine";
+
+    if (rc == 0 && again && door->port == 0)
+        rdma_log(this, WARNING, 0, RDMA_MSG_LISTENING,
+                 "listening on %s only now: clients get to know the port when this process or glusterd has been started again",
+                 host);
+    else if (rc == 0)
+        rdma_log(this, INFO, 0, RDMA_MSG_LISTENING, "listening on %s", host);
+    else if (rc != door->failure)
+        rdma_log(this, ERROR, -rc, RDMA_MSG_LISTEN_FAILED, "can't listen on %s%s: %s", host,
+                 again || may_come(rc) ? ", which is tried again without further messages" : "", why);
+    door->failure = rc;
+}
+
+/* 0: it listens, has been closed, or is tried again. Names may take seconds, so that nobody is kept out meanwhile. */
+static int open_door(struct rdma_door *door, bool again)
+{
+    const char *why;
+    int rc = where(door, &why);
 
     pthread_mutex_lock(&door->lock);
     if (door->trans) {
-        rc = open_locked(door);
-        if (rc)
+        if (rc == 0)
+            rc = listen_locked(door, &why);
+        tell_port(door);
+        log_attempt(door, rc, why, again);
+        /* A brick of a tcp,rdma volume does not survive a transport that can't listen. */
+        if (rc && (again || may_come(rc))) {
             retry_later(door);
-        else
-            rdma_log(door->trans, INFO, 0, RDMA_MSG_LISTENING, "listening on %s", door->trans->myinfo.identifier);
+            rc = 0;
+        }
     }
     pthread_mutex_unlock(&door->lock);
+    return rc;
 }
 
-/* What may be there later: a device, its driver, the right to use it, descriptors, memory. */
-static bool may_come(int rc)
+static void *open_again(void *arg)
 {
-    return rc == -ENODEV || rc == -ENOENT || rc == -EACCES || rc == -EOPNOTSUPP || rc == -EMFILE || rc == -ENFILE ||
-           rc == -ENOMEM;
+    open_door(arg, true);
+    return NULL;
 }
 
-static int open_door(rpc_transport_t *this, struct rdma_door *door)
+/* The thread of timers has others to tell. */
+static void retry(void *arg)
 {
-    int rc = open_locked(door);
+    struct rdma_door *door = arg;
+    pthread_t thread;
 
-    tell_port(this, door);
-    if (rc == 0) {
-        rdma_log(this, INFO, 0, RDMA_MSG_LISTENING, "listening on %s", this->myinfo.identifier);
-        return 0;
-    }
-    rdma_log(this, ERROR, -rc, RDMA_MSG_LISTEN_FAILED, "can't listen on %s: %s", this->myinfo.identifier, rdma_why());
-    /* A brick of a tcp,rdma volume does not survive a transport that can't listen. */
-    if (may_come(rc)) {
+    if (gf_thread_create_detached(&thread, open_again, door, "rdmaopen") == 0)
+        return;
+    pthread_mutex_lock(&door->lock);
+    if (door->trans)
         retry_later(door);
-        return 0;
-    }
-    return rc == -EADDRINUSE ? -EADDRINUSE : -1;
+    pthread_mutex_unlock(&door->lock);
 }
 
 int32_t rdma_listen(rpc_transport_t *this)
 {
     struct rdma_private *priv = this->private;
-    struct rdma_door *door = GF_CALLOC(1, sizeof *door, gf_common_mt_char);
+    struct rdma_door *door = door_new(this);
     int rc;
 
     if (!door)
         return -1;
-    door->is_door = true;
-    door->options = priv->options;
-    door->trans = this;
-    pthread_mutex_init(&door->lock, NULL);
-    rc = where(this, rdma_option_port(this, "transport.rdma.listen-port", 0), &door->address, &door->length);
-    if (rc) {
-        GF_FREE(door);
-        return -1;
-    }
-    pthread_mutex_lock(&door->lock);
-    rc = open_door(this, door);
-    if (rc)
-        door->trans = NULL;
-    else
-        priv->door = door;
-    pthread_mutex_unlock(&door->lock);
-    return rc;
+    pthread_mutex_lock(&priv->lock);
+    priv->door = door;
+    pthread_mutex_unlock(&priv->lock);
+    rc = open_door(door, false);
+    if (rc == 0)
+        return 0;
+    door_close(priv);
+    return rc == -EADDRINUSE ? -EADDRINUSE : -1;
 }
 
 bool door_close(struct rdma_private *priv)

@@ -3,7 +3,7 @@
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 make_bricks
 m=$WORK/mnt
-mkdir -p "$WORK/bricks/1" "$m/a" "$m/b"
+mkdir -p "$WORK/bricks/1" "$m/a" "$m/b" "$m/name" "$m/address"
 
 # IPv6, and IPv4 by the same listener; the client's addresses are what rules are about.
 server 'fd77::1,10.77.0.*' 'transport.address-family inet6' 'listen-port 24100' 'rpc-auth-allow-insecure off'
@@ -62,3 +62,27 @@ if [[ ${PROVIDER:-iwarp} == iwarp ]]; then
     kill -0 "$(cat /run/server.pid)"
     leave
 fi
+
+# Bricks whose name and whose address come later say so once, and listen then.
+cp /etc/hosts "$WORK/hosts"
+mount --bind "$WORK/hosts" /etc/hosts
+late() {
+    sed -e '/listen-port/d; /provider/d' -e "s/\(option transport.rdma.bind-address\) .*/\1 $2/" "$WORK/server.vol" >"$WORK/$1.vol"
+    glusterfsd -f "$WORK/$1.vol" -l "$WORK/log/$1.log" -p "/run/$1.pid"
+    await 20 grep -q 'MSGID: 103004.*tried again' "$WORK/log/$1.log"
+}
+late name late.example
+late address 10.78.0.1
+echo 10.77.0.1 late.example >>/etc/hosts
+ip addr add 10.78.0.1/24 dev lo
+for i in name address; do
+    await 15 grep -q ' W .*MSGID: 103005.*only now' "$WORK/log/$i.log"
+    port=$(sed -n 's/.*MSGID: 103005.* on [0-9.]*:\([0-9]*\) .*/\1/p' "$WORK/log/$i.log")
+    test "$(grep -c 'MSGID: 103004' "$WORK/log/$i.log")" = 1
+    client "$m/$i" 'remote-host 10.77.0.1' 'transport.rdma.addresses 10.77.0.1,10.78.0.1' "remote-port $port"
+    await 10 stat "$m/$i/."
+done
+umount "$m/name" "$m/address"
+kill "$(cat /run/name.pid)" "$(cat /run/address.pid)"
+nothing_left
+ip addr del 10.78.0.1/24 dev lo
