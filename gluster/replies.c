@@ -142,15 +142,16 @@ static void *tell_held(void *arg)
 int32_t rdma_throttle(rpc_transport_t *this, gf_boolean_t onoff)
 {
     struct rdma_private *priv = this->private;
-    bool held;
+    rcg_conn *held = NULL;
 
     pthread_mutex_lock(&priv->lock);
     priv->throttled = onoff;
-    held = !onoff && priv->link && !list_empty(&priv->link->held);
+    if (!onoff && priv->link && !list_empty(&priv->link->held))
+        held = priv->link->conn;
     pthread_mutex_unlock(&priv->lock);
-    /* Called with a lock held that calls want. */
-    if (held)
-        rdma_later(this, tell_held);
+    /* Called with a lock held that calls want. Without a thread they would stay, and all that come behind them. */
+    if (held && !rdma_later(this, tell_held))
+        rcg_conn_disconnect(held);
     return 0;
 }
 
