@@ -140,7 +140,8 @@ static int prepare_reply(struct rdma_link *link, struct call *call, rcg_rpc_requ
     }
     if (room == SHORT_REPLY)
         return 0;
-    rc = rdma_memory_get(&call->reply, &link->pool, room);
+    /* Those of other programs are a few of each link, for which no buffer is kept. */
+    rc = rdma_memory_get(&call->reply, word(call->vector, 12) == FOPS ? &link->pool : NULL, room);
     request->reply_max = room;
     request->reply = (rcg_rpc_memory){ .sge = &call->reply.sge, .nsge = 1 };
     return rc;

@@ -55,7 +55,7 @@ int rdma_memory_wrap(struct rdma_memory *memory, void *base, size_t length, uint
 
 int rdma_memory_get(struct rdma_memory *memory, struct rdma_pool *pool, size_t length)
 {
-    size_t size = 0;
+    size_t size = 0, page;
     rcg_buffer buffer;
     rcg_arena *arena;
     void *heap;
@@ -63,11 +63,13 @@ int rdma_memory_get(struct rdma_memory *memory, struct rdma_pool *pool, size_t l
 
     while (size < RDMA_SIZES && sizes[size].size < length)
         size++;
-    if (size < RDMA_SIZES && arena_of(pool, size, &arena) == 0 && rcg_arena_get(arena, &buffer) == 0) {
+    if (pool && size < RDMA_SIZES && arena_of(pool, size, &arena) == 0 && rcg_arena_get(arena, &buffer) == 0) {
         *memory = (struct rdma_memory){ .sge = { buffer.addr, length, buffer.mr }, .arena = arena };
         return 0;
     }
-    heap = malloc(length);
+    /* Pages of its own: a child of fork(2) may lack registered ones. */
+    page = (size_t)sysconf(_SC_PAGESIZE);
+    heap = aligned_alloc(page, (length + page - 1) / page * page);
     if (!heap)
         return -ENOMEM;
     rc = rdma_memory_wrap(memory, heap, length, RCG_LOCAL | RCG_REMOTE_READ | RCG_REMOTE_WRITE);

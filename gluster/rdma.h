@@ -77,7 +77,7 @@ struct rdma_memory {
     void *heap;
 };
 
-/* At least `length` octets. */
+/* At least `length` octets, of the pool, or of the heap where there is none. */
 int rdma_memory_get(struct rdma_memory *memory, struct rdma_pool *pool, size_t length);
 /* Memory of the caller's, with RCG_* rights. */
 int rdma_memory_wrap(struct rdma_memory *memory, void *base, size_t length, uint32_t access);
