@@ -2,7 +2,7 @@
 # Sourced: where the test bed keeps what it has fetched and built, and whether that is complete.
 
 # Raise it when setup.sh makes something else than before.
-BED_SETUP=1
+BED_SETUP=2
 CACHE=${RCG_BED_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/librdmacm-gluster/testbed}
 SIW_KO=$CACHE/siw.ko
 

@@ -92,8 +92,12 @@ output=$!
 exec 6> >(exec cat >"$out/console.log" 7>&- 8>&-)
 console=$!
 start=$SECONDS
+# Before what else is tested here, if that is permitted: a processor that stands still for a time slice shows races of the
+# kernel's that no machine has (siw.patch).
+first=()
+[[ $(nice -n -10 nice 2>/dev/null) != -10 ]] || first=(nice -n -10)
 # Where the processor is emulated and shared, stalls say nothing: their detectors are off.
-setsid timeout --signal=TERM --kill-after=5 "$limit" \
+setsid "${first[@]}" timeout --signal=TERM --kill-after=5 "$limit" \
     vng -r "$VMLINUZ" --disable-kvm --force-9p --cpus 2 --memory "$memory" --rwdir "$out" --verbose \
     --append mitigations=off --append rcupdate.rcu_cpu_stall_suppress=1 --append nosoftlockup --append log_buf_len=4M -- bash "$out/.command.sh" \
     </dev/null >&7 2>&6 6>&- 7>&- 8>&- &

@@ -42,6 +42,7 @@ need tar tar
 need make make
 need gcc gcc
 need strip binutils
+need patch patch
 # The tools of the kernel's build that Debian ships are linked with these.
 compgen -G '/usr/lib/*/libelf.so.1' >/dev/null || missing+=(libelf1)
 compgen -G '/usr/lib/*/libcrypto.so.3' >/dev/null || missing+=(libssl3)
@@ -123,6 +124,12 @@ else
     mkdir "$build/siw"
     dpkg --fsys-tarfile "$deb" | tar -xO --wildcards "./usr/src/linux-source-*.tar.xz" |
         tar -xJ -C "$build/siw" --strip-components=5 "linux-source-$series/drivers/infiniband/sw/siw"
+    # It goes where the source is as it was; a newer one may have no need of it.
+    if patch -s -p2 --dry-run -d "$build/siw" <siw.patch >>"$log" 2>&1; then
+        patch -s -p2 -d "$build/siw" <siw.patch >>"$log" 2>&1 || die "can't patch siw"
+    else
+        say "siw.patch does not fit this siw: connections on one host may stand still at their beginning"
+    fi
     # This is the one absolute path in the packages.
     sed -i "s|^include /usr/src/|include $build/usr/src/|" "$build/usr/src/$headers/Makefile"
     timeout 1200 make -C "$build/usr/src/$headers" M="$build/siw" CONFIG_RDMA_SIW=m modules >>"$log" 2>&1 ||
