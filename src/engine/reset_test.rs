@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
-use super::turns_test::{PATIENCE, accept, addr, channel, next, wait};
+use super::turns_test::{PATIENCE, accept, addr, channel, next, send, wait};
 use super::{
     Channel, Conn, ConnectConfig, Engine, EngineConfig, ListenConfig, PROVIDER_IWARP, QpConfig, Target, kind,
 };
 use crate::iwarp::handshake::{CrcPolicy, Initiator, Limits, Offer, Responder};
-use crate::work::{Opcode, Payload, SendWr, by_value, flags};
+use crate::work::SgeList;
 
 fn qp() -> QpConfig {
     QpConfig { provider: PROVIDER_IWARP, ..QpConfig::default() }
@@ -21,12 +21,6 @@ fn qp() -> QpConfig {
 /// Not a FIN, whatever it has not read.
 fn reset(socket: TcpStream) {
     SockRef::from(&socket).set_linger(Some(Duration::ZERO)).unwrap();
-}
-
-fn post_send(conn: &Arc<Conn>) {
-    let payload = Payload::Inline(Default::default());
-    let mut wr = Some(SendWr { flags: flags::SIGNALED, ..SendWr::new(Opcode::Send, payload) });
-    conn.post(1, &mut by_value(|_| Ok(wr.take().unwrap()))).unwrap();
 }
 
 /// A connection that a plain socket has asked for.
@@ -55,7 +49,7 @@ fn a_message_and_the_end_come_in_their_order() {
     // From here on the server's channel does not run, until all of the client's is there.
     server.run(Some(Duration::ZERO)).unwrap();
     wait(&[&client], kind::ESTABLISHED);
-    post_send(&conn);
+    send(&conn, SgeList::new()).unwrap();
     conn.disconnect().unwrap();
     wait(&[&client], kind::COMPLETION);
     for _ in 0..4 {
@@ -78,10 +72,10 @@ fn a_reset_that_a_post_meets_first_is_told() {
     let server = channel(&engine);
     let (socket, conn) = asked_for(&server);
     // From here on posting sends at once.
-    post_send(&conn);
+    send(&conn, SgeList::new()).unwrap();
     wait(&[&server], kind::COMPLETION);
     reset(socket);
-    post_send(&conn);
+    send(&conn, SgeList::new()).unwrap();
     let end = wait(&[&server], kind::DISCONNECTED);
     assert_eq!(end.status, -libc::ECONNRESET);
     wait(&[&server], kind::CLOSED);
