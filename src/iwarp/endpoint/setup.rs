@@ -68,9 +68,7 @@ impl Endpoint {
                 self.start_stream(agreed, first);
                 events.push(Event::HandshakeDone);
                 // The peer has accepted: what comes now is the connection's, and no other address's.
-                if let Err(error) = self.send_gather() {
-                    self.note_send_error(&error);
-                }
+                self.send_once();
                 events.push(Event::Established);
                 Ok(Progress::More)
             }

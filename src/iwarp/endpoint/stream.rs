@@ -45,7 +45,7 @@ impl Endpoint {
     }
 
     /// Builds a gather if there is none and sends it: one system call at most.
-    fn send_once(&mut self) -> Progress {
+    pub(super) fn send_once(&mut self) -> Progress {
         match self.send_gather() {
             Ok(Sent::All) if !self.qp.is_quiet() => Progress::More,
             // A key was revoked under a Read Response.
@@ -76,7 +76,7 @@ impl Endpoint {
     }
 
     /// That the peer has closed before is for the channel to see.
-    pub(super) fn note_send_error(&mut self, error: &io::Error) {
+    fn note_send_error(&mut self, error: &io::Error) {
         if error.kind() != io::ErrorKind::BrokenPipe {
             self.send_error.get_or_insert_with(|| established(Error::os("send", error)));
         }
@@ -94,7 +94,7 @@ impl Endpoint {
         }
     }
 
-    pub(super) fn send_gather(&mut self) -> io::Result<Sent> {
+    fn send_gather(&mut self) -> io::Result<Sent> {
         let Some(socket) = &self.socket else { return Ok(Sent::Nothing) };
         let calls = &mut self.calls.send;
         let sent = self.qp.send(|pieces| {
