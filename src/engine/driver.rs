@@ -502,19 +502,7 @@ impl Driver {
                 self.read_request(channel, ready.token)
             }
             Some(Entry::Lingering(socket)) => {
-                let mut reads = 0..LINGER_READS;
-                let gone = loop {
-                    if reads.next().is_none() {
-                        // It goes on sending, and is not listened to for ever.
-                        socket.reset_on_close();
-                        break true;
-                    }
-                    match socket.recv(&mut self.buffer) {
-                        Ok(0) => break true,
-                        Ok(_) => {}
-                        Err(error) => break error.kind() != std::io::ErrorKind::WouldBlock,
-                    }
-                };
+                let gone = listen_on(socket, &mut self.buffer);
                 if gone {
                     self.timers.update(ready.token, None);
                     self.entries.remove(&ready.token);
@@ -523,4 +511,17 @@ impl Driver {
             _ => {}
         }
     }
+}
+
+/// Reads what comes to a socket that is done; true = it can go. One whose peer goes on sending is not read for ever.
+fn listen_on(socket: &Socket, buffer: &mut [u8]) -> bool {
+    for _ in 0..LINGER_READS {
+        match socket.recv(buffer) {
+            Ok(0) => return true,
+            Ok(_) => {}
+            Err(error) => return error.kind() != std::io::ErrorKind::WouldBlock,
+        }
+    }
+    socket.reset_on_close();
+    true
 }
