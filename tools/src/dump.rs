@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
-use crate::output::Format;
+use crate::output::{Format, complain};
 use crate::prometheus;
 use crate::sockets::{Dump, NOBODY, Selection, number, sum};
 
@@ -90,7 +90,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, String> {
     plain
         .show(&dumps, |dumps| if style == As::Prometheus { prometheus::text(dumps) } else { text(dumps) })?;
     if dumps.is_empty() {
-        eprintln!("rcg: {NOBODY}");
+        complain(NOBODY);
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)

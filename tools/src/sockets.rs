@@ -10,6 +10,8 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::output::complain;
+
 /// How long a program may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -95,7 +97,7 @@ impl Selection {
         let ask = |path: &PathBuf| match ask(path) {
             Ok(dump) => dump.map(|dump| Dump { engine: name_of(path).map_or(0, |name| name.1), ..dump }),
             Err(text) => {
-                eprintln!("rcg: {}: {text}", path.display());
+                complain(format_args!("{}: {text}", path.display()));
                 None
             }
         };

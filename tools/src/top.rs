@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::output::Format;
+use crate::output::{Format, complain};
 use crate::sockets::{Connection, Dump, NOBODY, Selection, number, sum};
 
 #[derive(Args)]
@@ -187,7 +187,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, String> {
         left = left.map(|left| left - 1);
     }
     if dumps.is_empty() {
-        eprintln!("rcg: {NOBODY}");
+        complain(NOBODY);
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)

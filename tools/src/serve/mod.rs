@@ -18,7 +18,7 @@ use serde::Serialize;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::output::Format;
+use crate::output::{Format, complain};
 use crate::side::{Provider, Tuning, conn_of, told};
 use crate::words::{MAX_WINDOW, Misfit, PORT, Wants};
 use client::Client;
@@ -146,7 +146,7 @@ impl Events {
         match accepted {
             Ok(()) => self.shared.count(|count| count.accepted += 1),
             Err(error) => {
-                eprintln!("rcg: a client was refused: {error}");
+                complain(format_args!("a client was refused: {error}"));
                 if clients.get(&event.conn).is_none() {
                     self.shared.count(|count| count.open -= 1);
                 }
