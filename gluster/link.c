@@ -127,11 +127,8 @@ static int begin(rpc_transport_t *this, struct rdma_private *priv, int port)
 
 static void tell(rpc_transport_t *this, rpc_transport_event_t event)
 {
-    xlator_t *before = THIS;
-
     THIS = this->xl;
     rpc_transport_notify(this, event, this);
-    THIS = before;
 }
 
 static void untold(struct rdma_private *priv, int change)
