@@ -11,7 +11,7 @@ from tables import Failed, replace_between, spread
 TOP = pathlib.Path(__file__).resolve().parent.parent
 RAW = TOP / "build/testbed/out/figures.raw"
 DEVICES = ("rxe0", "siw0")
-# What figures.sh measures, whether it is a time, and the target.
+# What figures.sh measures, and the target; send_lat is a time, the others are rates.
 ROWS = {
     "send_lat": ("Send of 64 octets, half a round trip, in perftest's", 1.05),
     "write_bw": ("RDMA Writes of 64 KiB, of perftest's bandwidth", 0.97),
