@@ -12,7 +12,7 @@
 const char *const side_name = "cm_peer";
 const bool side_is_library = false;
 
-enum { KEPT = 16, KEYS = 8, RESOLVE_MS = 5000, NUDGES = 3, NUDGE_MS = 200 };
+enum { KEPT = 16, KEYS = 8, RESOLVE_MS = 5000 };
 
 struct queue { /* a completion queue and what wakes it */
     struct ibv_comp_channel *channel;
@@ -43,8 +43,7 @@ static struct rdma_conn_param param; /* what we say to connect or accept */
 static unsigned char private_data[PRIVATE];
 static unsigned outcome_ms;
 static struct heard answer;
-static bool resolved, settled, ended, heard_of;
-static unsigned nudges;
+static bool resolved, settled, ended;
 static enum outcome outcome;
 
 /* For calls of libibverbs and librdmacm that say -1 or NULL, and why in errno. */
@@ -190,8 +189,7 @@ static void adopt(struct rdma_cm_id *new)
     id = new;
     pd = NULL;
     key_count = 0;
-    settled = ended = heard_of = false;
-    nudges = 0;
+    settled = ended = false;
     outcome = EXPIRED;
     param = (struct rdma_conn_param){ .responder_resources = (uint8_t)opt.ird, .initiator_depth = (uint8_t)opt.ord,
                                       .retry_count = 7, .rnr_retry_count = 7 };
@@ -448,20 +446,6 @@ static bool take_completion(struct queue *queue, struct ibv_wc *wc)
     return n > 0;
 }
 
-/* siw answers a request before it listens for what comes next, and looks at what came between when more comes (siw_accept()
- * of Linux 6.1). A Write of no octets is more, and nothing else. */
-static bool may_nudge(const struct queue *queue)
-{
-    return queue == &receive_queue && !opt.listen && !heard_of && !ended && nudges < NUDGES && side_is_iwarp();
-}
-
-static void nudge(void)
-{
-    struct ibv_send_wr wr = { .opcode = IBV_WR_RDMA_WRITE, .wr.rdma.rkey = 1 }, *bad;
-    nudges++;
-    ibv_post_send(id->qp, &wr, &bad); /* if it can't be posted the wait has its own end */
-}
-
 static struct ibv_wc await_completion(struct queue *queue, const char *what)
 {
     uint64_t deadline = in(opt.timeout_ms);
@@ -471,11 +455,7 @@ static struct ibv_wc await_completion(struct queue *queue, const char *what)
     while (!take_completion(queue, &wc)) {
         if (ibv_req_notify_cq(queue->cq, 0) != 0) die("ibv_req_notify_cq failed");
         if (take_completion(queue, &wc)) break;
-        bool nudges_then = may_nudge(queue);
-        if (!pump(nudges_then ? in(NUDGE_MS) : deadline, queue)) {
-            if (!nudges_then) die("%s has no completion (%s)", what, ended ? "it has ended" : "it has not ended");
-            nudge();
-        }
+        if (!pump(deadline, queue)) die("%s has no completion (%s)", what, ended ? "it has ended" : "it has not ended");
         while (ibv_get_cq_event(queue->channel, &cq, &context) == 0) ibv_ack_cq_events(cq, 1);
     }
     return wc;
@@ -491,7 +471,6 @@ struct done side_next_received(void)
 {
     struct ibv_wc wc = await_completion(&receive_queue, "a receive");
     struct done done = { .verb = RECV, .result = result_of(wc.status), .slot = (unsigned)wc.wr_id };
-    heard_of = true;
     if (done.result != DONE) return done;
     done.data = area + done.slot * (size_t)SLOT;
     done.length = wc.opcode == IBV_WC_RECV_RDMA_WITH_IMM ? 0 : wc.byte_len;
